@@ -1,0 +1,38 @@
+package proxy
+
+import (
+	"context"
+
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/translate"
+)
+
+// Upstream is a model we call. Chat is used by many requests at once.
+//
+// Nothing is sent until the answer is ranged over. Leaving the loop, or the
+// end of ctx, ends the call; by the time the loop is left nothing of it runs on.
+// The first chunk carries a Head. An error comes last: *translate.UpstreamError
+// when the upstream failed, *translate.InvalidError when the request cannot be
+// put to this upstream, ctx's cause when it was ended from outside. An answer
+// that stops short of its end is an error.
+type Upstream interface {
+	Chat(ctx context.Context, r *translate.Request) translate.Chunks
+}
+
+// UpstreamFunc is an Upstream that needs no state.
+type UpstreamFunc func(ctx context.Context, r *translate.Request) translate.Chunks
+
+// Chat calls f.
+func (f UpstreamFunc) Chat(ctx context.Context, r *translate.Request) translate.Chunks {
+	return f(ctx, r)
+}
+
+// Ledger admits requests to their budgets. *budget.Memory and *budget.Redis
+// are the two.
+type Ledger interface {
+	// Reserve holds the worst case against all limits at once, or none: it
+	// returns *budget.ExceededError when a hard one has no room and an error
+	// wrapping budget.ErrUnavailable when the store is lost and the policy is
+	// to refuse. An Amount of 0 only reads, and is never denied.
+	Reserve(ctx context.Context, h budget.Hold) (*budget.Reservation, error)
+}
