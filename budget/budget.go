@@ -56,13 +56,13 @@ func (s Status) Remaining() Nanodollars {
 	return max(0, s.Limit.Amount-s.Spent-s.Reserved)
 }
 
-// Used is the fraction of the limit that is spent or reserved, 1 for a limit
-// of 0.
+// Used is the fraction of the limit that is spent, 1 for a limit of 0.
+// Reservations do not count: they are worst cases, most of which comes back.
 func (s Status) Used() float64 {
 	if s.Limit.Amount <= 0 {
 		return 1
 	}
-	return float64(s.Spent+s.Reserved) / float64(s.Limit.Amount)
+	return float64(s.Spent) / float64(s.Limit.Amount)
 }
 
 // Hold asks for a reservation.

@@ -173,8 +173,8 @@ func contractSoft(t *testing.T, s stage) {
 	}
 	settle(t, r, 150*cent)
 	wantCounts(t, s, soft, 150*cent, 0)
-	if got := r.Budgets[0].Used(); got != 100 {
-		t.Errorf("Used = %v, want 100", got)
+	if got := r.Budgets[0].Used(); got != 0 {
+		t.Errorf("Used with nothing spent yet = %v, want 0", got)
 	}
 }
 
