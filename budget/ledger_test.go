@@ -479,5 +479,5 @@ func TestIDsAreDistinct(t *testing.T) {
 func ExampleStatus() {
 	s := Status{Limit: Limit{Amount: 10e9}, Spent: 2e9, Reserved: 3e9}
 	fmt.Println(s.Remaining(), s.Used())
-	// Output: 5000000000 0.5
+	// Output: 5 0.2
 }
