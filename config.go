@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -105,7 +103,10 @@ type Upstream struct {
 	Capabilities    Capabilities      `yaml:"capabilities"`
 	OnAbort         string            `yaml:"on_abort" oneof:"cancel,drain"`
 
-	key string // dotted, for messages
+	key    string // dotted, for messages
+	billed budget.Price
+	// guessed says why billed is not this model's own price; "" when it is.
+	guessed string
 }
 
 // Price is in US dollars per million tokens, exact to the nano-dollar.
@@ -429,14 +430,14 @@ func (v *duration) decodeText(text string) error {
 // usd is an amount of US dollars, read digit by digit and never as a float.
 type usd budget.Nanodollars
 
-var dollars = regexp.MustCompile(`^([0-9]{1,9})(?:\.([0-9]{1,9}))?$`)
-
 func (v *usd) decodeText(text string) error {
-	m := dollars.FindStringSubmatch(text)
-	if m == nil {
-		return errors.New("want an amount of US dollars such as 10 or 0.25, with at most nine digits on either side of the point")
+	nano, err := budget.ParsePrice(text)
+	switch {
+	case errors.Is(err, budget.ErrTooLarge):
+		return errors.New("want less than $9,000,000")
+	case err != nil:
+		return errors.New("want an amount of US dollars such as 10 or 0.25, with at most nine decimal places")
 	}
-	nano, _ := strconv.ParseInt(m[1]+(m[2] + "000000000")[:9], 10, 64) // 18 digits fit
 	*v = usd(nano)
 	return nil
 }

@@ -113,8 +113,8 @@ func TestConfigurationProblems(t *testing.T) {
 		{"a strategy twice", "strategy: [complexity, complexity]\n", `config.yaml:6:24: strategy[1]: a second complexity strategy`},
 		{"two upstreams of one name", "=tiers:\n  fast:\n    - {provider: simulated, model: a}\n  best:\n    - {provider: simulated, model: a}\n", `config.yaml:5:7: tiers.best[0]: a second upstream called "simulated/a"; give one of them another ` + "`name`"},
 		{"a limit that Redis could not count exactly", "budgets: [{scope: global, usd: 9000000}]\n", `config.yaml:6:32: budgets[0].usd: want less than $9,000,000`},
-		{"money with an exponent", "budgets: [{scope: global, usd: 1e3}]\n", `config.yaml:6:32: budgets[0].usd: want an amount of US dollars such as 10 or 0.25, with at most nine digits on either side of the point`},
-		{"negative money", "budgets: [{scope: global, usd: -1}]\n", `config.yaml:6:32: budgets[0].usd: want an amount of US dollars such as 10 or 0.25, with at most nine digits on either side of the point`},
+		{"money that is not exact", "budgets: [{scope: global, usd: 0.0000000001}]\n", `config.yaml:6:32: budgets[0].usd: want an amount of US dollars such as 10 or 0.25, with at most nine decimal places`},
+		{"negative money", "budgets: [{scope: global, usd: -1}]\n", `config.yaml:6:32: budgets[0].usd: want an amount of US dollars such as 10 or 0.25, with at most nine decimal places`},
 		{"a budget without its limit", "budgets: [{scope: global}]\n", `config.yaml:6:11: budgets[0].usd: missing: the limit in US dollars`},
 		{"the same budget twice", "budgets: [{scope: user, usd: 1}, {scope: user, usd: 2}]\n", `config.yaml:6:34: budgets[1]: a second user budget per day`},
 		{"a window that is none", "budgets: [{scope: user, usd: 1, per: fortnight}]\n", `config.yaml:6:38: budgets[0].per: want hour, day, week, month, or a number of days such as 30d`},
@@ -128,7 +128,7 @@ func TestConfigurationProblems(t *testing.T) {
 		{"a preset provider without its key", "=tiers: {fast: [{provider: groq, model: m}]}\n", `config.yaml:1:16: tiers.fast[0].api_key: no key: set GROQ_API_KEY, or api_key here`},
 		{"azure without its address", "=tiers: {fast: [{provider: azure, model: m, api_key: k}]}\n", `config.yaml:1:16: tiers.fast[0].base_url: missing: provider azure has an address of your own, such as https://RESOURCE.openai.azure.com/openai/v1`},
 		{"base_url where endpoint is meant", "=tiers: {fast: [{provider: anthropic, model: m, api_key: k, base_url: http://x}]}\n", `config.yaml:1:70: tiers.fast[0].base_url: not for provider anthropic; use endpoint`},
-		{"an address with a key in it", "=tiers: {fast: [{provider: openai, model: m, base_url: 'http://u:p@x/v1'}]}\n", `config.yaml:1:55: tiers.fast[0].base_url: want an address without user, query and fragment; put keys into api_key or headers`},
+		{"an address with a key in it", "=tiers: {fast: [{provider: openai, model: m, base_url: 'http://u:p@x/v1'}]}\n", `config.yaml:1:55: tiers.fast[0].base_url: want an address without a credential in it; put keys into api_key or headers`},
 		{"a price with half of it missing", "=tiers: {fast: [{provider: simulated, model: m, price: {input: 1}}]}\n", `config.yaml:1:55: tiers.fast[0].price: output is missing: US dollars per million answer tokens`},
 		{"a parameter that the reservation depends on", "=tiers: {fast: [{provider: simulated, model: m, params: {set: {max_tokens: 1}}}]}\n", `config.yaml:1:75: tiers.fast[0].params.set.max_tokens: not a field that can be set here; use the upstream's max_output_tokens`},
 		{"a header that is the router's own", "=tiers: {fast: [{provider: simulated, model: m, headers: {Host: x}}]}\n", `config.yaml:1:64: tiers.fast[0].headers.Host: set by the router itself`},
@@ -136,7 +136,9 @@ func TestConfigurationProblems(t *testing.T) {
 		{"an alias to nowhere", "models: {aliases: {gpt: fats}}\n", `config.yaml:6:25: models.aliases.gpt: "fats" is no tier, upstream or model of this file, nor auto; did you mean "fast"?`},
 		{"ranges that overlap", "strategy: [{complexity: {rules: {fast: [0, 5], powerful: [4, 10]}}}]\n", `config.yaml:6:58: strategy[0].complexity.rules.powerful: overlaps with the range of fast`},
 		{"a range of one number", "strategy: [{complexity: {rules: {fast: [0]}}}]\n", `config.yaml:6:40: strategy[0].complexity.rules.fast: want a list of 2 values`},
-		{"a cost order that forgets a tier", "strategy: [{cost: {tiers_by_cost: [fast]}}]\n", `config.yaml:6:35: strategy[0].cost.tiers_by_cost: tier "powerful" is missing from it`},
+		{"a cost order that names a tier twice", "strategy: [{cost: {tiers_by_cost: [fast, fast]}}]\n", `config.yaml:6:42: strategy[0].cost.tiers_by_cost[1]: "fast" stands twice`},
+		{"no price under a budget that rejects", "=tiers: {fast: [{provider: vllm, model: m}]}\nbudgets: [{scope: user, usd: 1, on_exhausted: reject}]\n", `config.yaml:1:16: tiers.fast[0].price: no price is known for vllm/m, and a budget that rejects needs one: price: {input: ..., output: ...} in US dollars per million tokens, 0 where it is free`},
+		{"a key in the query of an address", "=tiers: {fast: [{provider: openai, model: m, base_url: 'http://x/v1?api_key=k'}]}\n", `config.yaml:1:55: tiers.fast[0].base_url: want an address without a credential in it; put keys into api_key or headers`},
 		{"a floor below the downgrade", "strategy: [{cost: {floor_at: 0.5}}]\n", `config.yaml:6:30: strategy[0].cost.floor_at: want a fraction of the budget between downgrade_at (0.8) and 1`},
 		{"a variable that is not set", "fallback: ${NOWHERE}\n", `config.yaml:6:11: fallback: environment variable NOWHERE is not set; set it, put it into .env, or write ${NOWHERE:-default}`},
 		{"a variable without quotes between braces", "redis: {url: ${REDIS_URL}}\n", `config.yaml:6:15: YAML: ',' or '}' must be specified; inside {...} and [...] a variable needs quotes: "${NAME}"`},
@@ -300,7 +302,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 
 func TestMoneyIsExact(t *testing.T) {
 	for text, want := range map[string]budget.Nanodollars{
-		"0.1": 100_000_000, "10": 10e9, "10.00": 10e9, "0.000000001": 1, "123456789.123456789": 123_456_789_123_456_789,
+		"0.1": 100_000_000, "10": 10e9, "10.00": 10e9, "0.000000001": 1, "8999999.999999999": 8_999_999_999_999_999,
 	} {
 		var got usd
 		if err := got.decodeText(text); err != nil || budget.Nanodollars(got) != want {

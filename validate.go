@@ -14,8 +14,6 @@ import (
 	_ "time/tzdata" // budgets[].timezone, also where the system has no zones
 
 	"golang.org/x/net/http/httpguts"
-
-	"github.com/inference-router/inference-router/budget"
 )
 
 // checker collects what is wrong with a configuration that reads well.
@@ -157,7 +155,6 @@ func (k *checker) keys() {
 		if entry.Tiers != nil && len(entry.Tiers) == 0 {
 			k.add(join(key, "tiers"), "no tier at all; leave it out to allow all")
 		}
-		k.amount(join(key, "budget_usd_per_day"), entry.Budget)
 	}
 }
 
@@ -301,6 +298,9 @@ func (k *checker) address(u *Upstream, known provider) {
 	}
 }
 
+// secretInQuery is what the names of credentials in a query have in them.
+var secretInQuery = regexp.MustCompile(`(?i)(key|token|secret|sig|pass|auth)[^&=]*=`)
+
 // url checks an address. It is not repeated in the message: it may hold a key,
 // which is one reason to refuse it.
 func (k *checker) url(key, text string) {
@@ -311,8 +311,8 @@ func (k *checker) url(key, text string) {
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		k.add(key, "want an address such as https://host/v1")
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		k.add(key, "want an address without user, query and fragment; put keys into api_key or headers")
+	case u.User != nil || u.Fragment != "" || secretInQuery.MatchString(u.RawQuery):
+		k.add(key, "want an address without a credential in it; put keys into api_key or headers")
 	}
 }
 
@@ -360,26 +360,27 @@ func (k *checker) headers(u *Upstream) {
 	}
 }
 
+// price settles what a call of the upstream is billed at.
 func (k *checker) price(u *Upstream) {
-	if u.Price == nil {
+	key := join(u.key, "price")
+	if p := u.Price; p != nil && p.Input == nil {
+		k.add(key, "input is missing: US dollars per million prompt tokens")
+		return
+	} else if p != nil && p.Output == nil && !strings.HasPrefix(u.key, "embeddings") {
+		k.add(key, "output is missing: US dollars per million answer tokens")
 		return
 	}
-	key := join(u.key, "price")
-	if u.Price.Input == nil {
-		k.add(key, "input is missing: US dollars per million prompt tokens")
-	}
-	if u.Price.Output == nil && !strings.HasPrefix(u.key, "embeddings") {
-		k.add(key, "output is missing: US dollars per million answer tokens")
-	}
-	for name, p := range map[string]*usd{"input": u.Price.Input, "output": u.Price.Output, "cached_input": u.Price.CachedInput, "cache_write": u.Price.CacheWrite} {
-		if p != nil && *p > maxPrice {
-			k.add(join(key, name), "more than a million dollars per million tokens")
-		}
+	u.billed, u.guessed = priceOf(u)
+	if u.guessed != "" && k.hardBudget() {
+		k.add(key, "no price is known for %s, and a budget that rejects needs one: price: {input: ..., output: ...} in US dollars per million tokens, 0 where it is free", u.Name)
 	}
 }
 
-// maxPrice keeps the product with a request's tokens within 64 bits.
-const maxPrice = usd(1_000_000 * 1e9)
+// hardBudget reports whether some budget may refuse a request.
+func (c *Config) hardBudget() bool {
+	return slices.ContainsFunc(c.Budgets, func(b Budget) bool { return b.OnExhausted == "reject" }) ||
+		slices.ContainsFunc(c.Identity.Keys, func(k Key) bool { return k.Budget != nil })
+}
 
 // params refuses fields that the router itself depends on: what is asked, how
 // the answer comes, and how long it may be, which is what gets reserved.
@@ -419,13 +420,6 @@ func (k *checker) positive(key string, n int64) {
 	}
 }
 
-// amount checks a budget's limit.
-func (k *checker) amount(key string, v *usd) {
-	if v != nil && budget.Nanodollars(*v) >= budget.MaxLimit {
-		k.add(key, "want less than $9,000,000")
-	}
-}
-
 func (k *checker) strategies() {
 	seen := map[string]bool{}
 	for i := range k.Strategy {
@@ -447,17 +441,11 @@ func (k *checker) strategies() {
 }
 
 func (k *checker) cost(key string, c *Cost) {
-	k.amount(join(key, "budget_usd_per_day"), c.BudgetPerDay)
 	list := join(key, "tiers_by_cost")
 	seen := map[string]bool{}
 	for i, name := range c.TiersByCost {
 		k.tierName(index(list, i), name)
 		k.once(seen, index(list, i), name)
-	}
-	for _, name := range k.TierNames() {
-		if len(c.TiersByCost) > 0 && !seen[name] {
-			k.add(list, "tier %q is missing from it", name)
-		}
 	}
 	if c.DowngradeAt <= 0 || c.DowngradeAt > 1 {
 		k.add(join(key, "downgrade_at"), "want a fraction of the budget, above 0 and at most 1")
@@ -520,7 +508,6 @@ func (k *checker) budgets() {
 		if b.USD == nil {
 			k.add(join(key, "usd"), "missing: the limit in US dollars")
 		}
-		k.amount(join(key, "usd"), b.USD)
 		if !slices.Contains([]string{"hour", "day", "week", "month"}, b.Per) && !days.MatchString(b.Per) {
 			k.add(join(key, "per"), "want hour, day, week, month, or a number of days such as 30d")
 		}
