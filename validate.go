@@ -534,7 +534,7 @@ func (k *checker) costBudget() {
 			continue
 		}
 		for i, b := range k.Budgets {
-			if b.Scope == "global" && b.Per == "day" && b.Timezone == "UTC" && b.USD != nil && *b.USD != *s.Cost.BudgetPerDay {
+			if b.isDaily() && b.USD != nil && *b.USD != *s.Cost.BudgetPerDay {
 				k.add(join(join(s.key, "cost"), "budget_usd_per_day"), "another amount than %s.usd, which is the same budget", index("budgets", i))
 			}
 		}
