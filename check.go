@@ -5,11 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/routing"
 )
 
 func setupCheck(flags *flag.FlagSet) func(context.Context, console, []string) error {
@@ -20,6 +22,10 @@ func setupCheck(flags *flag.FlagSet) func(context.Context, console, []string) er
 		}
 		config, err := loadFromFiles(*file, new(dotenv))
 		if err != nil {
+			return err
+		}
+		b := &builder{log: slog.New(slog.DiscardHandler), state: routing.NewState()}
+		if _, err := b.router(config); err != nil {
 			return err
 		}
 		return config.report(c.out)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/translate"
 )
 
 // Config is config.yaml. A section that is left out has the defaults of
@@ -57,19 +57,19 @@ type Identity struct {
 
 // SigningKey verifies X-Router-Signature.
 type SigningKey struct {
-	ID     string `yaml:"id"`
-	Secret Secret `yaml:"secret"`
+	ID     string           `yaml:"id"`
+	Secret translate.Secret `yaml:"secret"`
 }
 
 // Key is a caller's API key: itself, or its SHA-256 in hex.
 type Key struct {
-	Name   string   `yaml:"name"`
-	Key    Secret   `yaml:"key"`
-	SHA256 Secret   `yaml:"sha256"`
-	User   string   `yaml:"user"`  // "*" lets the header choose; "" is the key's name
-	Tiers  []string `yaml:"tiers"` // nil means all
-	Budget *usd     `yaml:"budget_usd_per_day"`
-	Admin  bool     `yaml:"admin"`
+	Name   string           `yaml:"name"`
+	Key    translate.Secret `yaml:"key"`
+	SHA256 translate.Secret `yaml:"sha256"`
+	User   string           `yaml:"user"`  // "*" lets the header choose; "" is the key's name
+	Tiers  []string         `yaml:"tiers"` // nil means all
+	Budget *usd             `yaml:"budget_usd_per_day"`
+	Admin  bool             `yaml:"admin"`
 }
 
 // Tiers are the tiers from least to most capable.
@@ -86,22 +86,22 @@ type Tier struct {
 
 // Upstream is a model at a provider.
 type Upstream struct {
-	Name            string            `yaml:"name"` // provider/model when left out
-	Provider        string            `yaml:"provider"`
-	Model           string            `yaml:"model"`
-	BaseURL         string            `yaml:"base_url"` // of an OpenAI-compatible API
-	APIKey          Secret            `yaml:"api_key"`  // "client" forwards the caller's own
-	Region          string            `yaml:"region"`   // of Bedrock
-	Profile         string            `yaml:"profile"`  // of the AWS configuration
-	Endpoint        string            `yaml:"endpoint"` // another root for Bedrock or Anthropic
-	Headers         map[string]Secret `yaml:"headers"`
-	Weight          int               `yaml:"weight"` // for balance: weighted
-	Price           *Price            `yaml:"price"`
-	MaxOutputTokens int64             `yaml:"max_output_tokens"`
-	Params          Params            `yaml:"params"`
-	Timeouts        Timeouts          `yaml:"timeouts"` // zero fields are those of the top level
-	Capabilities    Capabilities      `yaml:"capabilities"`
-	OnAbort         string            `yaml:"on_abort" oneof:"cancel,drain"`
+	Name            string                      `yaml:"name"` // provider/model when left out
+	Provider        string                      `yaml:"provider"`
+	Model           string                      `yaml:"model"`
+	BaseURL         string                      `yaml:"base_url"` // of an OpenAI-compatible API
+	APIKey          translate.Secret            `yaml:"api_key"`  // "client" forwards the caller's own
+	Region          string                      `yaml:"region"`   // of Bedrock
+	Profile         string                      `yaml:"profile"`  // of the AWS configuration
+	Endpoint        string                      `yaml:"endpoint"` // another root for Bedrock or Anthropic
+	Headers         map[string]translate.Secret `yaml:"headers"`
+	Weight          int                         `yaml:"weight"` // for balance: weighted
+	Price           *Price                      `yaml:"price"`
+	MaxOutputTokens int64                       `yaml:"max_output_tokens"`
+	Params          Params                      `yaml:"params"`
+	Timeouts        Timeouts                    `yaml:"timeouts"` // zero fields are those of the top level
+	Capabilities    Capabilities                `yaml:"capabilities"`
+	OnAbort         string                      `yaml:"on_abort" oneof:"cancel,drain"`
 
 	key    string // dotted, for messages
 	billed budget.Price
@@ -200,10 +200,10 @@ type Models struct {
 
 // Redis is where replicas share their counters.
 type Redis struct {
-	URL    Secret   `yaml:"url"` // "" = counters in this process
-	Prefix string   `yaml:"prefix"`
-	OnLoss string   `yaml:"on_loss" oneof:"closed,bounded,open"`
-	Lease  duration `yaml:"lease"` // of reservations, also without Redis
+	URL    translate.Secret `yaml:"url"` // "" = counters in this process
+	Prefix string           `yaml:"prefix"`
+	OnLoss string           `yaml:"on_loss" oneof:"closed,bounded,open"`
+	Lease  duration         `yaml:"lease"` // of reservations, also without Redis
 }
 
 // Retries bounds repeated attempts.
@@ -404,16 +404,6 @@ func (s *Strategy) Name() string {
 	}
 	return ""
 }
-
-// Secret is a string that must not be shown: it prints as [redacted].
-type Secret string
-
-const redacted = "[redacted]"
-
-func (Secret) String() string               { return redacted }
-func (Secret) GoString() string             { return redacted }
-func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
-func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // duration is a time.Duration, written as 30s or 1h30m.
 type duration time.Duration

@@ -35,7 +35,10 @@ type console struct{ out, err io.Writer }
 
 func commands() []command {
 	return []command{
+		{"serve", "[-config F]", "serves the configuration; what runs without a command", setupServe},
+		{"demo", "[-listen A] [-seed N]", "serves simulated models: no keys, no files, no network", setupDemo},
 		{"check", "[-config F]", "validates the configuration and shows the prices that will be billed", setupCheck},
+		{"explain", `[-config F] [-json] "prompt"`, "shows how a prompt would be routed, and why", setupExplain},
 		{"version", "", "prints version, commit and Go version", setupVersion},
 	}
 }
@@ -83,13 +86,14 @@ func (c command) execute(ctx context.Context, args []string, console console) in
 	if slices.ContainsFunc(args, isHelp) {
 		flags.SetOutput(console.out)
 	}
-	switch err := flags.Parse(args); {
+	words, err := parseFlags(flags, args)
+	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
 	case err != nil:
 		return 2 // told by flags, with the usage
 	}
-	err := do(ctx, console, flags.Args())
+	err = do(ctx, console, words)
 	var usage *usageError
 	switch {
 	case err == nil:
@@ -108,12 +112,22 @@ func (c command) execute(ctx context.Context, args []string, console console) in
 	return 1
 }
 
+// parseFlags takes flags before and after the words, which it returns.
+func parseFlags(flags *flag.FlagSet, args []string) (words []string, err error) {
+	for {
+		if err := flags.Parse(args); err != nil || flags.NArg() == 0 {
+			return words, err
+		}
+		words, args = append(words, flags.Arg(0)), flags.Args()[1:]
+	}
+}
+
 func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
 
 func overview(out io.Writer) {
-	fmt.Fprint(out, "inference-router is an OpenAI-compatible proxy that routes each prompt to the cheapest adequate model.\n\nusage: inference-router COMMAND\n\n")
+	fmt.Fprint(out, "inference-router is an OpenAI-compatible proxy that routes each prompt to the cheapest adequate model.\n\nusage: inference-router [COMMAND]\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(out, "  %-30s %s\n", c.name+" "+c.args, c.summary)
+		fmt.Fprintf(out, "  %-40s %s\n", c.name+" "+c.args, c.summary)
 	}
 	fmt.Fprint(out, "\nA .env file in the working directory is loaded; variables that are set already win.\n")
 }

@@ -36,7 +36,7 @@ func TestExitCodes(t *testing.T) {
 		err  string
 	}{
 		{"help lists the commands", []string{"-h"}, 0, "check [-config F]", ""},
-		{"the word help does too", []string{"help"}, 0, "usage: inference-router COMMAND", ""},
+		{"the word help does too", []string{"help"}, 0, "usage: inference-router [COMMAND]", ""},
 		{"a command's help is a result", []string{"check", "-h"}, 0, "usage: inference-router check [-config F]", ""},
 		{"an unknown command is wrong usage", []string{"chekc"}, 2, "", `unknown command "chekc"; did you mean "check"?`},
 		{"an unknown flag is wrong usage", []string{"check", "-nope"}, 2, "", "flag provided but not defined: -nope"},

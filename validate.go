@@ -14,6 +14,8 @@ import (
 	_ "time/tzdata" // budgets[].timezone, also where the system has no zones
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/inference-router/inference-router/translate"
 )
 
 // checker collects what is wrong with a configuration that reads well.
@@ -134,12 +136,12 @@ func parseCIDR(s string) (netip.Prefix, error) {
 }
 
 func (k *checker) keys() {
-	names, secrets := map[string]bool{}, map[Secret]bool{}
+	names, secrets := map[string]bool{}, map[translate.Secret]bool{}
 	for i, entry := range k.Identity.Keys {
 		key := index("identity.keys", i)
 		k.name(join(key, "name"), entry.Name)
 		k.once(names, join(key, "name"), entry.Name)
-		digest, err := hex.DecodeString(string(entry.SHA256))
+		digest, err := hex.DecodeString(entry.SHA256.Reveal())
 		switch {
 		case (entry.Key == "") == (entry.SHA256 == ""):
 			k.add(key, "want either key or sha256")
@@ -329,12 +331,12 @@ func (k *checker) credential(u *Upstream, known provider) {
 		k.add(key, "a caller's bearer token is not an AWS credential")
 	case u.APIKey == clientKey && k.Identity.Mode == "keys":
 		k.add(key, "in identity.mode keys the caller's token is a key of this router, which no upstream may see")
-	case !httpguts.ValidHeaderFieldValue(string(u.APIKey)):
+	case !httpguts.ValidHeaderFieldValue(u.APIKey.Reveal()):
 		k.add(key, "has a character that no HTTP header may have, such as a line break")
 	case u.APIKey != "" || known.keyVariable == "" || !preset:
 	default:
 		value, _ := k.lookup(known.keyVariable)
-		u.APIKey = Secret(value)
+		u.APIKey = translate.Secret(value)
 		if value == "" && !known.keyOptional && len(u.Headers) == 0 {
 			k.add(key, "no key: set %s, or api_key here", known.keyVariable)
 		}
@@ -342,7 +344,7 @@ func (k *checker) credential(u *Upstream, known provider) {
 }
 
 // clientKey as api_key forwards the caller's own bearer token.
-const clientKey Secret = "client"
+const clientKey translate.Secret = "client"
 
 func (k *checker) headers(u *Upstream) {
 	for _, name := range slices.Sorted(maps.Keys(u.Headers)) {
@@ -351,7 +353,7 @@ func (k *checker) headers(u *Upstream) {
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
 			k.add(key, "not a header's name")
-		case !httpguts.ValidHeaderFieldValue(string(u.Headers[name])):
+		case !httpguts.ValidHeaderFieldValue(u.Headers[name].Reveal()):
 			k.add(key, "has a character that no HTTP header may have")
 		case slices.Contains([]string{"host", "content-length", "content-type", "transfer-encoding", "connection", "te", "trailer", "upgrade", "accept-encoding"}, lower),
 			strings.HasPrefix(lower, "x-router-"):
