@@ -263,6 +263,28 @@ func (p *process) rss() float64 {
 	return n / 1024
 }
 
+// watchRSS looks at rss until the function it returns is called, which gives
+// the largest.
+func (p *process) watchRSS() (most func() float64) {
+	stop, largest := make(chan struct{}), make(chan float64)
+	go func() {
+		most := p.rss()
+		for {
+			select {
+			case <-stop:
+				largest <- max(most, p.rss())
+				return
+			case <-time.After(100 * time.Millisecond):
+				most = max(most, p.rss())
+			}
+		}
+	}()
+	return func() float64 {
+		close(stop)
+		return <-largest
+	}
+}
+
 func tail(text []byte, n int) []byte {
 	return text[max(0, len(text)-n):]
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"math"
 	"regexp"
 	"slices"
@@ -16,6 +17,7 @@ type scenario struct {
 	args   []string // of bench/load
 	chunks int      // of a request's answer, for figures per chunk; 0 for whole answers
 	open   bool     // an open loop: its times count, also without a proxy
+	idle   int      // streams that only wait, to see what they hold
 }
 
 func allScenarios(only *regexp.Regexp) []scenario {
@@ -26,6 +28,7 @@ func allScenarios(only *regexp.Regexp) []scenario {
 		{name: "stream", args: []string{"-size", "1024", "-chunks", "500", "-conns", "8"}, chunks: 500},
 		{name: "paced stream", args: []string{"-size", "1024", "-chunks", "50", "-pace", "10ms", "-rate", "100", "-conns", "100"}, chunks: 50, open: true},
 		{name: "2000/s", args: []string{"-size", "1024", "-rate", "2000", "-conns", "64"}, open: true},
+		{name: "idle stream", args: []string{"-size", "10240", "-chunks", "2", "-pace", "2s", "-conns", "2000"}, idle: 2000},
 	}
 	return slices.DeleteFunc(all, func(s scenario) bool { return only != nil && !only.MatchString(s.name) })
 }
@@ -35,7 +38,7 @@ type reading struct {
 	cpu      float64 // microseconds of the proxy's CPU time per request, or per chunk
 	p50, p99 float64 // microseconds
 	first    float64 // microseconds to the first byte, median
-	rss      float64 // megabytes, afterwards
+	rss      float64 // megabytes, the most seen
 }
 
 // load is what bench/load prints.
@@ -52,31 +55,51 @@ type load struct {
 type key struct{ scenario, proxy string }
 
 // measure runs every scenario through every proxy once a round. The first
-// time through, a short run before it fills connection pools and caches.
+// time through, a short run before it fills connection pools and caches. Idle
+// streams come last and once: they leave a large heap behind, and memory
+// hardly varies.
 func (b *bed) measure(s settings, scenarios []scenario) (map[key][]reading, error) {
 	results := map[key][]reading{}
+	take := func(sc scenario, p *proxy) error {
+		r, err := b.once(sc, p, s.length)
+		results[key{sc.name, p.name}] = append(results[key{sc.name, p.name}], r)
+		return err
+	}
 	for round := range s.rounds {
-		for _, sc := range scenarios {
-			for _, p := range b.proxies {
-				if p.process == nil && !sc.open {
-					continue // without a proxy there is nothing but latency to measure
-				}
-				if round == 0 {
-					if _, err := b.once(sc, p, 300*time.Millisecond); err != nil {
-						return nil, err
-					}
-				}
-				r, err := b.once(sc, p, s.length)
-				if err != nil {
+		for sc, p := range b.pairs(scenarios, false) {
+			if round == 0 {
+				if _, err := b.once(sc, p, 300*time.Millisecond); err != nil {
 					return nil, err
 				}
-				k := key{sc.name, p.name}
-				results[k] = append(results[k], r)
+			}
+			if err := take(sc, p); err != nil {
+				return nil, err
 			}
 		}
 		fmt.Printf("round %d of %d\n", round+1, s.rounds)
 	}
+	for sc, p := range b.pairs(scenarios, true) {
+		if err := take(sc, p); err != nil {
+			return nil, err
+		}
+	}
 	return results, nil
+}
+
+// pairs yields each scenario with each proxy it measures something of.
+func (b *bed) pairs(scenarios []scenario, idle bool) iter.Seq2[scenario, *proxy] {
+	return func(yield func(scenario, *proxy) bool) {
+		for _, sc := range scenarios {
+			for _, p := range b.proxies {
+				if (sc.idle > 0) != idle || p.process == nil && !sc.open {
+					continue // without a proxy there is nothing but latency to measure
+				}
+				if !yield(sc, p) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // once runs a scenario through a proxy.
@@ -85,7 +108,9 @@ func (b *bed) once(sc scenario, p *proxy, length time.Duration) (reading, error)
 	if err != nil {
 		return reading{}, err
 	}
+	most := p.process.watchRSS()
 	out, err := b.command(others, "load", append([]string{"-to", p.address, "-for", length.String()}, sc.args...)...).Output()
+	rss := most()
 	if err != nil {
 		return reading{}, fmt.Errorf("load on %s, %s: %w", p.name, sc.name, err)
 	}
@@ -104,7 +129,7 @@ func (b *bed) once(sc scenario, p *proxy, length time.Duration) (reading, error)
 	return reading{
 		cpu: float64((after-before)/time.Microsecond) / count,
 		p50: l.P50, p99: l.P99, first: l.FirstP50,
-		rss: p.process.rss(),
+		rss: rss,
 	}, nil
 }
 
@@ -121,6 +146,10 @@ func (s scenario) rows() []row {
 		cpu.name, cpu.format = s.name+", CPU µs per chunk", "%.2f"
 	}
 	switch {
+	case s.idle > 0:
+		// Against the few megabytes a proxy starts with, thousands of streams
+		// make nearly all of it.
+		return []row{{s.name + ", KB each", func(r reading) float64 { return r.rss * 1024 / float64(s.idle) }, "%.0f"}}
 	case !s.open:
 		return []row{cpu}
 	case s.chunks > 0:

@@ -65,6 +65,9 @@ func stream(w http.ResponseWriter, n int, pace time.Duration) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	controller := http.NewResponseController(w)
 	for i := range n {
+		if i > 0 {
+			time.Sleep(pace)
+		}
 		event := chunk
 		if i == n-1 {
 			event = last
@@ -75,7 +78,6 @@ func stream(w http.ResponseWriter, n int, pace time.Duration) {
 		if err := controller.Flush(); err != nil {
 			return
 		}
-		time.Sleep(pace)
 	}
 	_, _ = io.WriteString(w, done)
 }

