@@ -9,13 +9,13 @@ import (
 )
 
 // Rates as price lists state them, in nano-dollars per million tokens.
-const dollar = 1_000_000_000
+const perDollar = 1_000_000_000
 
 // sonnet has a price for each kind of token and a step at 200,000 tokens.
 var sonnet = Price{
-	Input: 3 * dollar, Output: 15 * dollar, CachedInput: 3 * dollar / 10, CacheWrite: 375 * dollar / 100,
+	Input: 3 * perDollar, Output: 15 * perDollar, CachedInput: 3 * perDollar / 10, CacheWrite: 375 * perDollar / 100,
 	LongAbove: 200_000,
-	Long:      Rates{Input: 6 * dollar, Output: 225 * dollar / 10, CachedInput: 6 * dollar / 10, CacheWrite: 75 * dollar / 10},
+	Long:      Rates{Input: 6 * perDollar, Output: 225 * perDollar / 10, CachedInput: 6 * perDollar / 10, CacheWrite: 75 * perDollar / 10},
 }
 
 func TestCost(t *testing.T) {
@@ -39,10 +39,10 @@ func TestCost(t *testing.T) {
 		// 250,000 cached × $0.60 + 1,000 plain × $6 = $0.15 + $0.006
 		{"cached tokens count towards the step", sonnet, Tokens{Input: 251_000, CachedInput: 250_000}, 156_000_000},
 		// 3 × 0.0375 nano-dollars = 0.1125
-		{"a part of a nano-dollar is a whole one", FlatPrice(37_500, 0), Tokens{Input: 3}, 1},
+		{"a part of a nano-perDollar is a whole one", FlatPrice(37_500, 0), Tokens{Input: 3}, 1},
 		// 1 × 0.5 + 1 × 0.5 nano-dollars: each rounded alone would be 2
 		{"rounded once, not per kind of token", Price{Input: 500_000, Output: 500_000}, Tokens{Input: 1, Output: 1}, 1},
-		{"a flat price knows no caches", FlatPrice(2*dollar, 8*dollar), Tokens{Input: 1000, CachedInput: 600, CacheWrite: 400}, 2_000_000},
+		{"a flat price knows no caches", FlatPrice(2*perDollar, 8*perDollar), Tokens{Input: 1000, CachedInput: 600, CacheWrite: 400}, 2_000_000},
 		{"negative counts are none", sonnet, Tokens{Input: -5, Output: -5, CachedInput: -5, CacheWrite: -5}, 0},
 		// 300 cached × $0.30 + 200 written × $3.75 = $0.00009 + $0.00075
 		{"parts above the whole are charged", sonnet, Tokens{Input: 100, CachedInput: 300, CacheWrite: 200}, 840_000},
@@ -69,7 +69,7 @@ func TestWorstCase(t *testing.T) {
 		{"all input might be written to the cache", sonnet, 1000, 500, 11_250_000},
 		// 200,001 × $7.50 + 1,000 × $22.50
 		{"a long request", sonnet, 200_001, 1000, 1_522_507_500},
-		{"a price that falls with length is not counted on", Price{Input: 2 * dollar, LongAbove: 10, Long: Rates{Input: dollar}}, 20, 0, 40_000},
+		{"a price that falls with length is not counted on", Price{Input: 2 * perDollar, LongAbove: 10, Long: Rates{Input: perDollar}}, 20, 0, 40_000},
 		{"nothing", sonnet, 0, 0, 0},
 		{"negative bounds are none", sonnet, -1, -1, 0},
 		{"no overflow", FlatPrice(math.MaxInt64, math.MaxInt64), math.MaxInt64, math.MaxInt64, math.MaxInt64},
@@ -84,7 +84,7 @@ func TestWorstCase(t *testing.T) {
 
 // anyPrice draws prices of every order of magnitude, long ones included.
 func anyPrice(t *rapid.T) Price {
-	rate := rapid.OneOf(rapid.Int64Range(0, 100*dollar), rapid.Int64Range(0, 10), rapid.Int64Range(0, math.MaxInt64))
+	rate := rapid.OneOf(rapid.Int64Range(0, 100*perDollar), rapid.Int64Range(0, 10), rapid.Int64Range(0, math.MaxInt64))
 	draw := func(name string) Rates {
 		return Rates{Input: rate.Draw(t, name+" input"), Output: rate.Draw(t, name+" output"),
 			CachedInput: rate.Draw(t, name+" cached"), CacheWrite: rate.Draw(t, name+" write")}
@@ -156,7 +156,7 @@ func TestAffordableOutputIsTheMostThatFits(t *testing.T) {
 
 func TestBlended(t *testing.T) {
 	// (3 × $1 + $5) / 4
-	if got := FlatPrice(dollar, 5*dollar).Blended(); got != 2 {
+	if got := FlatPrice(perDollar, 5*perDollar).Blended(); got != 2 {
 		t.Errorf("Blended() = %v, want 2", got)
 	}
 }

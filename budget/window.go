@@ -270,3 +270,6 @@ func dayNumber(year int, month time.Month, day int) int64 {
 func floorMod(a, b int64) int64 {
 	return ((a % b) + b) % b
 }
+
+// Daily says that the window is one day, in whatever zone.
+func (w Window) Daily() bool { return w.get().kind == daily }

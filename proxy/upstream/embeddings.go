@@ -1,0 +1,148 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+
+	"github.com/inference-router/inference-router/translate"
+)
+
+// maxEmbeddingCalls is how many calls one embeddings request has open at a
+// time: most models take one text a call.
+const maxEmbeddingCalls = 8
+
+// Invoker is the part of a Bedrock client that embeddings need: one
+// InvokeModel call, JSON in, JSON out.
+type Invoker interface {
+	Invoke(ctx context.Context, modelID string, body []byte) ([]byte, http.Header, error)
+}
+
+// BedrockEmbeddings answers embeddings requests with a model on Bedrock. Safe
+// for concurrent use.
+type BedrockEmbeddings struct {
+	client    Invoker
+	name      string
+	model     string
+	inputType string
+	dialect   *translate.EmbeddingDialect
+}
+
+// BedrockEmbeddingsConfig says which model answers.
+type BedrockEmbeddingsConfig struct {
+	Name  string // of the upstream, such as bedrock/amazon.titan-embed-text-v2:0
+	Model string // Bedrock's model id, an inference profile's, or an ARN of one
+	// InputType is assumed of requests without input_type; "" means
+	// search_document.
+	InputType string
+	Client    Invoker
+}
+
+// NewBedrockEmbeddings fails when the model's dialect is not known.
+func NewBedrockEmbeddings(c BedrockEmbeddingsConfig) (*BedrockEmbeddings, error) {
+	dialect, err := translate.BedrockEmbedding(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	return &BedrockEmbeddings{client: c.Client, name: c.Name, model: c.Model, inputType: c.InputType, dialect: dialect}, nil
+}
+
+// Embed makes the calls a request needs, at most eight at a time, and joins
+// what they give. One that fails ends the others and is the request's error:
+// *translate.UpstreamError, *translate.InvalidError, or ctx's cause.
+func (b *BedrockEmbeddings) Embed(ctx context.Context, r *translate.EmbeddingRequest) (*translate.EmbeddingAnswer, error) {
+	calls, err := b.dialect.Calls(r, b.inputType)
+	if err != nil {
+		return nil, err
+	}
+	parts := make([]*translate.EmbeddingPart, len(calls))
+	ids := make([]string, len(calls))
+	err = eachAtMost(ctx, maxEmbeddingCalls, len(calls), func(ctx context.Context, i int) error {
+		var err error
+		parts[i], ids[i], err = b.call(ctx, calls[i])
+		return err
+	})
+	if err != nil {
+		return nil, b.failure(ctx, err, parts)
+	}
+	answer := translate.JoinEmbeddings(r, embeddingModel(r.Model, b.name), parts)
+	answer.RequestID = ids[0]
+	return answer, nil
+}
+
+func (b *BedrockEmbeddings) call(ctx context.Context, call translate.EmbeddingCall) (*translate.EmbeddingPart, string, error) {
+	body, header, err := b.client.Invoke(ctx, b.model, call.Body)
+	if err != nil {
+		return nil, "", err
+	}
+	id := header.Get("X-Amzn-Requestid")
+	part, err := b.dialect.ReadPart(body, header.Get("X-Amzn-Bedrock-Input-Token-Count"), call.Count)
+	if err != nil {
+		return nil, id, &translate.UpstreamError{
+			Kind: translate.KindBadResponse, Status: http.StatusOK,
+			Message: "The embedding model gave an answer that could not be read.",
+			Billed:  translate.BilledPartly, Err: err,
+		}
+	}
+	return part, id, nil
+}
+
+// failure is the error of a request one of whose calls failed: answered calls
+// beside it have been billed.
+func (b *BedrockEmbeddings) failure(ctx context.Context, err error, parts []*translate.EmbeddingPart) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var failed *translate.UpstreamError
+	if !errors.As(err, &failed) || failed.Billed != translate.BilledNothing {
+		return err
+	}
+	for _, part := range parts {
+		if part != nil {
+			billed := *failed
+			billed.Billed = translate.BilledPartly
+			return &billed
+		}
+	}
+	return err
+}
+
+// eachAtMost runs f for 0 to n-1, at most limit at a time. The first error
+// ends the context of the others and is returned once all have ended.
+func eachAtMost(ctx context.Context, limit, n int, f func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		running sync.WaitGroup
+		mu      sync.Mutex
+		next    int // index to run next, guarded by mu
+	)
+	take := func() (int, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		next++
+		return next - 1, next <= n && ctx.Err() == nil
+	}
+	for range min(limit, n) {
+		running.Go(func() {
+			for i, ok := take(); ok; i, ok = take() {
+				if err := f(ctx, i); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
+	return context.Cause(ctx)
+}
+
+// embeddingModel is what a translated answer calls its model: the name the client
+// used, else the upstream's own.
+func embeddingModel(asked, name string) string {
+	if asked != "" {
+		return asked
+	}
+	return name
+}

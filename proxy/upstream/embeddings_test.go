@@ -1,0 +1,186 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/inference-router/inference-router/translate"
+)
+
+// invokerFunc is an Invoker made of a function.
+type invokerFunc func(ctx context.Context, model string, body []byte) ([]byte, http.Header, error)
+
+func (f invokerFunc) Invoke(ctx context.Context, model string, body []byte) ([]byte, http.Header, error) {
+	return f(ctx, model, body)
+}
+
+// titan answers each text, a number, with a vector of that number.
+func titan(ctx context.Context, _ string, body []byte) ([]byte, http.Header, error) {
+	text := gjson.GetBytes(body, "inputText").Str
+	header := http.Header{"X-Amzn-Requestid": {"request-" + text}}
+	return fmt.Appendf(nil, `{"embedding":[%s],"inputTextTokenCount":2}`, text), header, ctx.Err()
+}
+
+func bedrockEmbeddings(t *testing.T, model string, f invokerFunc) *BedrockEmbeddings {
+	t.Helper()
+	b, err := NewBedrockEmbeddings(BedrockEmbeddingsConfig{Name: "bedrock/" + model, Model: model, Client: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func embeddingRequest(t *testing.T, texts int) *translate.EmbeddingRequest {
+	t.Helper()
+	input := make([]string, texts)
+	for i := range input {
+		input[i] = strconv.Itoa(i)
+	}
+	body, err := json.Marshal(map[string]any{"input": input})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := translate.ParseEmbedding(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestEmbedKeepsTheOrderOfItsInputs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running, most atomic.Int64
+		b := bedrockEmbeddings(t, "amazon.titan-embed-text-v2:0", func(ctx context.Context, model string, body []byte) ([]byte, http.Header, error) {
+			most.Store(max(most.Load(), running.Add(1)))
+			defer running.Add(-1)
+			// Later texts are answered earlier.
+			n, _ := strconv.Atoi(gjson.GetBytes(body, "inputText").Str)
+			time.Sleep(time.Duration(100-n) * time.Millisecond)
+			return titan(ctx, model, body)
+		})
+		answer, err := b.Embed(t.Context(), embeddingRequest(t, 50))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := gjson.GetBytes(answer.Body, "data").Array()
+		if len(data) != 50 {
+			t.Fatalf("got %d vectors, want 50", len(data))
+		}
+		for i, d := range data {
+			if d.Get("index").Int() != int64(i) || d.Get("embedding.0").Int() != int64(i) {
+				t.Errorf("vector %d: got %s", i, d.Raw)
+			}
+		}
+		if answer.Usage == nil || answer.Usage.InputTokens != 100 {
+			t.Errorf("got usage %+v, want 100 input tokens", answer.Usage)
+		}
+		if got := gjson.GetBytes(answer.Body, "model").Str; got != "bedrock/amazon.titan-embed-text-v2:0" {
+			t.Errorf("got model %q, want the upstream's name", got)
+		}
+		if answer.RequestID != "request-0" {
+			t.Errorf("got request id %q, want that of the first call", answer.RequestID)
+		}
+		if most.Load() != maxEmbeddingCalls {
+			t.Errorf("got %d calls at a time, want %d", most.Load(), maxEmbeddingCalls)
+		}
+	})
+}
+
+func TestOneFailedCallEndsTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refused := &translate.UpstreamError{Kind: translate.KindRateLimited, Status: 429, Message: "slow down"}
+		var mu sync.Mutex
+		calls, cancelled := 0, 0
+		b := bedrockEmbeddings(t, "amazon.titan-embed-text-v2:0", func(ctx context.Context, model string, body []byte) ([]byte, http.Header, error) {
+			mu.Lock()
+			calls++
+			mu.Unlock()
+			switch gjson.GetBytes(body, "inputText").Str {
+			case "0":
+				return titan(ctx, model, body)
+			case "3":
+				time.Sleep(time.Second)
+				return nil, nil, refused
+			}
+			<-ctx.Done()
+			mu.Lock()
+			cancelled++
+			mu.Unlock()
+			return nil, nil, ctx.Err()
+		})
+		_, err := b.Embed(t.Context(), embeddingRequest(t, 100))
+		var failed *translate.UpstreamError
+		if !errors.As(err, &failed) || failed.Kind != translate.KindRateLimited {
+			t.Fatalf("got %v, want the refusal and not what it caused", err)
+		}
+		if failed.Billed != translate.BilledPartly {
+			t.Errorf("got billed %v, want partly: one call had been answered", failed.Billed)
+		}
+		if refused.Billed != translate.BilledNothing {
+			t.Error("the client's error was changed")
+		}
+		if calls != 9 || cancelled != 7 {
+			t.Errorf("got %d calls, %d of them cancelled; want 9 and 7: none begins after the failure", calls, cancelled)
+		}
+	})
+}
+
+func TestEmbedEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := errors.New("client gone")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		b := bedrockEmbeddings(t, "amazon.titan-embed-text-v2:0", func(ctx context.Context, _ string, _ []byte) ([]byte, http.Header, error) {
+			<-ctx.Done()
+			return nil, nil, &translate.UpstreamError{Kind: translate.KindConnect, Err: ctx.Err()}
+		})
+		time.AfterFunc(time.Second, func() { cancel(gone) })
+		if _, err := b.Embed(ctx, embeddingRequest(t, 3)); !errors.Is(err, gone) {
+			t.Errorf("got %v, want the cause", err)
+		}
+	})
+}
+
+func TestAnUnreadableEmbeddingIsABadResponse(t *testing.T) {
+	b := bedrockEmbeddings(t, "cohere.embed-v4:0", func(context.Context, string, []byte) ([]byte, http.Header, error) {
+		return []byte(`{"embeddings":{"float":[[1],[2]]}}`), http.Header{}, nil
+	})
+	_, err := b.Embed(t.Context(), embeddingRequest(t, 3))
+	var failed *translate.UpstreamError
+	if !errors.As(err, &failed) || failed.Kind != translate.KindBadResponse || failed.Billed != translate.BilledPartly {
+		t.Errorf("got %#v, want a bad response that was billed", err)
+	}
+}
+
+func TestUnsupportedDimensionsAreTheClientsMistake(t *testing.T) {
+	b := bedrockEmbeddings(t, "amazon.titan-embed-text-v2:0", func(context.Context, string, []byte) ([]byte, http.Header, error) {
+		t.Error("a call was made")
+		return nil, nil, errors.New("refused")
+	})
+	r, err := translate.ParseEmbedding([]byte(`{"input":"a","dimensions":1536}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Embed(t.Context(), r)
+	var invalid *translate.InvalidError
+	if !errors.As(err, &invalid) || invalid.Param != "dimensions" || !strings.Contains(invalid.Message, "256, 512, 1024") {
+		t.Errorf("got %v, want dimensions to be refused and those on offer named", err)
+	}
+}
+
+func TestNewBedrockEmbeddingsRefusesAnUnknownModel(t *testing.T) {
+	if _, err := NewBedrockEmbeddings(BedrockEmbeddingsConfig{Model: "meta.llama"}); err == nil {
+		t.Error("got no error")
+	}
+}
