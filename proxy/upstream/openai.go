@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -132,6 +131,23 @@ func (u *OpenAI) setKey(h http.Header, key translate.Secret) {
 // Close gives up the connections that are idle.
 func (u *OpenAI) Close() { u.transport.CloseIdleConnections() }
 
+// forwarded are the caller's headers that may go on, and whether only with the
+// caller's own key: with ours they would choose among our projects.
+//
+// Idempotency-Key is written in another case than net/http looks for: it would
+// take it for leave to repeat requests that may have been billed.
+var forwarded = map[string]struct {
+	as      string
+	ownOnly bool
+}{
+	"Traceparent":         {as: "Traceparent"},
+	"Tracestate":          {as: "Tracestate"},
+	"Openai-Beta":         {as: "Openai-Beta"},
+	"Idempotency-Key":     {as: "idempotency-key"},
+	"Openai-Organization": {as: "Openai-Organization", ownOnly: true},
+	"Openai-Project":      {as: "Openai-Project", ownOnly: true},
+}
+
 // headers are those of one request; mostly the shared ones.
 func (u *OpenAI) headers(key translate.Secret, forward map[string]string) http.Header {
 	if !u.clientKey && len(forward) == 0 {
@@ -139,8 +155,9 @@ func (u *OpenAI) headers(key translate.Secret, forward map[string]string) http.H
 	}
 	h := u.header.Clone()
 	for name, value := range forward {
-		if h.Get(name) == "" {
-			h.Set(name, value)
+		f, ok := forwarded[http.CanonicalHeaderKey(name)]
+		if ok && (!f.ownOnly || u.clientKey) && h[f.as] == nil {
+			h[f.as] = []string{value}
 		}
 	}
 	if u.clientKey && key != "" {
@@ -188,7 +205,7 @@ func (u *OpenAI) send(ctx context.Context, r *translate.Request) (*http.Response
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode < 300 {
+	if resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
 	e := u.statusError(resp)
@@ -198,7 +215,7 @@ func (u *OpenAI) send(ctx context.Context, r *translate.Request) (*http.Response
 		if err != nil {
 			return nil, err
 		}
-		if resp.StatusCode < 300 {
+		if resp.StatusCode/100 == 2 {
 			u.noStreamOptions.Store(true)
 			return resp, nil
 		}
@@ -284,8 +301,8 @@ func judged(ctx context.Context, events iter.Seq2[translate.Event, error]) iter.
 // answerKind tells what an answer is: sse, json, or "" for anything else.
 // Where the content type does not say, its first byte does.
 func answerKind(resp *http.Response) (string, io.ReadCloser) {
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	switch {
+	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	switch kind = strings.ToLower(strings.TrimSpace(kind)); {
 	case kind == "text/event-stream":
 		return "sse", resp.Body
 	case kind == "application/json", strings.HasSuffix(kind, "+json"):

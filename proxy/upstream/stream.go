@@ -15,6 +15,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/inference-router/inference-router/translate"
@@ -63,49 +64,46 @@ func newTransport(connect time.Duration) *http.Transport {
 // that says whether the request may have been billed.
 func post(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.Header, body []byte) (*http.Response, error) {
 	for attempt := 0; ; attempt++ {
-		c := call{body: body}
-		resp, err := c.do(ctx, rt, to, header)
+		var c call
+		resp, err := c.do(ctx, rt, to, header, body)
 		if err == nil {
 			return resp, nil
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if attempt == 0 && c.stale(err) {
-			continue
+		if attempt > 0 || !c.stale(err) {
+			return nil, sendError(err, c.written(err))
 		}
-		return nil, sendError(err, c.written)
 	}
 }
 
-// call is one request on one connection.
+// call is one request on one connection: what is known of how far it got.
 type call struct {
-	body    []byte
-	reused  bool      // it went out on a connection used before
-	written bool      // it was written in full
-	at      time.Time // when
+	reused atomic.Bool  // it went out on a connection used before
+	sentAt atomic.Int64 // when its last byte was handed to the connection; 0 = not yet
 }
 
-func (c *call) do(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.Header) (*http.Response, error) {
-	sent := &sentBody{rest: c.body}
-	trace := httptrace.ClientTrace{
-		GotConn: func(i httptrace.GotConnInfo) { c.reused = i.Reused },
-		WroteRequest: func(i httptrace.WroteRequestInfo) {
-			c.written, c.at = i.Err == nil, time.Now()
-		},
-	}
+func (c *call) do(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.Header, body []byte) (*http.Response, error) {
+	trace := httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { c.reused.Store(i.Reused) }}
+	// The response keeps its request alive, for as long as a stream lasts; the
+	// body need not be. Both readers of it let go.
+	again := &sentBody{rest: body}
 	req := (&http.Request{
 		Method: http.MethodPost, URL: to, Host: to.Host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: sent, ContentLength: int64(len(c.body)),
+		Body: &sentBody{call: c, rest: body}, ContentLength: int64(len(body)),
+		GetBody: func() (io.ReadCloser, error) { return &sentBody{call: c, rest: again.rest}, nil },
 	}).WithContext(httptrace.WithClientTrace(ctx, &trace))
-	whole := &sentBody{rest: c.body}
-	req.GetBody = func() (io.ReadCloser, error) { return &sentBody{rest: whole.rest}, nil }
 	resp, err := rt.RoundTrip(req)
-	// The response keeps its request alive, for as long as a stream lasts;
-	// the request's body need not be.
-	whole.rest = nil
+	again.rest = nil
 	return resp, err
+}
+
+// written reports whether the request may have reached the upstream in full.
+func (c *call) written(err error) bool {
+	var op *net.OpError
+	return c.sentAt.Load() != 0 && !(errors.As(err, &op) && op.Op == "write")
 }
 
 // stale reports whether the call failed because the server had closed an idle
@@ -113,26 +111,30 @@ func (c *call) do(ctx context.Context, rt http.RoundTripper, to *url.URL, header
 // written in full counts as unseen only when the connection was closed in
 // order and at once.
 func (c *call) stale(err error) bool {
-	if !c.reused {
+	if !c.reused.Load() {
 		return false
 	}
-	if !c.written {
+	if !c.written(err) {
 		return true
 	}
 	closed := errors.Is(err, io.EOF) || strings.Contains(err.Error(), "server closed idle connection")
-	return closed && time.Since(c.at) < staleWindow
+	return closed && time.Since(time.Unix(0, c.sentAt.Load())) < staleWindow
 }
 
 // sentBody is a request body that lets go of its bytes once they are sent.
-type sentBody struct{ rest []byte }
+type sentBody struct {
+	call *call
+	rest []byte
+}
 
 func (b *sentBody) Read(p []byte) (int, error) {
 	n := copy(p, b.rest)
-	if b.rest = b.rest[n:]; len(b.rest) == 0 {
-		b.rest = nil
-		return n, io.EOF
+	if b.rest = b.rest[n:]; len(b.rest) > 0 {
+		return n, nil
 	}
-	return n, nil
+	b.rest = nil
+	b.call.sentAt.Store(time.Now().UnixNano())
+	return n, io.EOF
 }
 
 func (b *sentBody) Close() error { return nil }
