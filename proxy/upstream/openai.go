@@ -166,8 +166,8 @@ func (u *OpenAI) headers(key translate.Secret, forward map[string]string) http.H
 	return h
 }
 
-// Chat sends r and passes on the answer. A request for a stream that is
-// answered in one piece yields one whole chunk.
+// Chat sends r and passes on the answer. Where a stream was asked for and the
+// upstream answers in one piece, that is made a stream.
 func (u *OpenAI) Chat(ctx context.Context, r *translate.Request) translate.Chunks {
 	return func(yield func(translate.Chunk, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -178,15 +178,17 @@ func (u *OpenAI) Chat(ctx context.Context, r *translate.Request) translate.Chunk
 			return
 		}
 		defer func() { _ = resp.Body.Close() }()
-		kind, body := answerKind(resp)
-		resp.Body = body
-		switch {
-		case kind == "sse" && r.Stream:
-			u.relay(ctx, cancel, r, resp, yield)
-		case kind == "json":
-			yield(u.whole(ctx, resp))
-		case kind == "sse":
+		a := answer{
+			resp:    resp,
+			options: translate.OpenAIOptions{HideUsage: !r.IncludeUsage && !r.IncludeCost, RequestID: requestID(resp.Header)},
+		}
+		switch kind, stream := a.kind(), r.Stream; {
+		case kind == kindStream && stream:
+			a.relay(ctx, cancel, yield)
+		case kind == kindStream:
 			yield(translate.Chunk{}, badResponse("The upstream sent a stream where a whole answer was asked for.", nil))
+		case kind == kindJSON:
+			a.whole(ctx, stream, yield)
 		default:
 			yield(translate.Chunk{}, badResponse("The upstream's answer is not JSON.", nil))
 		}
@@ -242,38 +244,114 @@ func (u *OpenAI) statusError(resp *http.Response) *translate.UpstreamError {
 	return e
 }
 
-// whole reads an answer in one piece.
-func (u *OpenAI) whole(ctx context.Context, resp *http.Response) (translate.Chunk, error) {
-	body, err := readAll(resp, maxAnswer)
-	if ctx.Err() != nil {
-		return translate.Chunk{}, context.Cause(ctx)
-	}
+// postWhole posts body to a path under the base URL and returns the answer's
+// body and headers, whatever the JSON in it says. The error is one that Chat
+// could yield.
+func (u *OpenAI) postWhole(ctx context.Context, path string, key translate.Secret, forward map[string]string, body []byte) ([]byte, http.Header, error) {
+	resp, err := post(ctx, u.transport, u.endpoint(path), u.headers(key, forward), body)
 	if err != nil {
-		return translate.Chunk{}, wholeError(err)
+		return nil, nil, err
 	}
-	c, err := translate.WholeOpenAI(body)
-	c.Head = &translate.Head{RequestID: requestID(resp.Header)}
-	return c, err
+	if resp.StatusCode/100 != 2 {
+		e := u.statusError(resp)
+		if ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
+		return nil, nil, e
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := readAll(resp, maxAnswer)
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil, context.Cause(ctx)
+	case err != nil:
+		return nil, nil, wholeError(err)
+	}
+	return answer, resp.Header, nil
+}
+
+// answer is a good status and what follows it.
+type answer struct {
+	resp    *http.Response
+	options translate.OpenAIOptions
+}
+
+// What an answer may be.
+const (
+	kindUnknown = iota
+	kindJSON
+	kindStream
+)
+
+// kind tells what the answer is. Where the content type does not say, its
+// first byte does.
+func (a *answer) kind() int {
+	kind, _, _ := strings.Cut(a.resp.Header.Get("Content-Type"), ";")
+	switch kind = strings.ToLower(strings.TrimSpace(kind)); {
+	case kind == "text/event-stream":
+		return kindStream
+	case kind == "application/json", strings.HasSuffix(kind, "+json"), a.resp.Header.Get("Content-Encoding") != "":
+		return kindJSON
+	}
+	b := bufio.NewReader(a.resp.Body)
+	a.resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{b, a.resp.Body}
+	for n := 1; n <= 512; n++ {
+		have, err := b.Peek(n)
+		if err != nil {
+			break
+		}
+		switch have[n-1] {
+		case ' ', '\t', '\r', '\n':
+		case '{':
+			return kindJSON
+		case 'd', 'e', ':', 'i', 'r': // data, event, a comment, id, retry
+			return kindStream
+		default:
+			return kindUnknown
+		}
+	}
+	return kindUnknown
+}
+
+// whole passes on an answer in one piece; as a stream, if that was asked for.
+func (a *answer) whole(ctx context.Context, stream bool, yield func(translate.Chunk, error) bool) {
+	body, err := readAll(a.resp, maxAnswer)
+	var c translate.Chunk
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err != nil:
+		err = wholeError(err)
+	default:
+		c, err = translate.WholeOpenAI(body)
+	}
+	if err == nil && stream {
+		translate.SplitOpenAI(c, a.options)(yield)
+		return
+	}
+	if err == nil {
+		c.Head = &translate.Head{RequestID: a.options.RequestID}
+	}
+	yield(c, err)
 }
 
 // relay passes on a stream. Once the answer is complete, the rest is read so
 // that the connection can be used again.
-func (u *OpenAI) relay(ctx context.Context, cancel func(), r *translate.Request, resp *http.Response, yield func(translate.Chunk, error) bool) {
-	body, _, err := decoded(resp)
+func (a *answer) relay(ctx context.Context, cancel func(), yield func(translate.Chunk, error) bool) {
+	body, _, err := decoded(a.resp)
 	if err != nil {
 		yield(translate.Chunk{}, badResponse("The upstream's answer cannot be read.", err))
 		return
 	}
-	o := translate.OpenAIOptions{
-		HideUsage: !r.IncludeUsage && !r.IncludeCost,
-		RequestID: requestID(resp.Header),
-	}
-	for c, err := range translate.FromOpenAI(judged(ctx, readEvents(body)), o) {
+	for c, err := range translate.FromOpenAI(judged(ctx, readEvents(body)), a.options) {
 		if !yield(c, err) || err != nil {
 			return
 		}
 		if c.Done {
-			drain(resp.Body, cancel)
+			drain(a.resp.Body, cancel)
 			return
 		}
 	}
@@ -296,42 +374,6 @@ func judged(ctx context.Context, events iter.Seq2[translate.Event, error]) iter.
 			}
 		}
 	}
-}
-
-// answerKind tells what an answer is: sse, json, or "" for anything else.
-// Where the content type does not say, its first byte does.
-func answerKind(resp *http.Response) (string, io.ReadCloser) {
-	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
-	switch kind = strings.ToLower(strings.TrimSpace(kind)); {
-	case kind == "text/event-stream":
-		return "sse", resp.Body
-	case kind == "application/json", strings.HasSuffix(kind, "+json"):
-		return "json", resp.Body
-	case resp.Header.Get("Content-Encoding") != "":
-		return "json", resp.Body
-	}
-	b := bufio.NewReader(resp.Body)
-	first := byte(0)
-	for n := 1; n < 512; n++ {
-		have, err := b.Peek(n)
-		if err != nil {
-			break
-		}
-		if first = have[n-1]; first > ' ' {
-			break
-		}
-	}
-	rest := struct {
-		io.Reader
-		io.Closer
-	}{b, resp.Body}
-	switch first {
-	case '{':
-		return "json", rest
-	case 'd', 'e', ':', 'i', 'r':
-		return "sse", rest
-	}
-	return "", rest
 }
 
 // requestID is the provider's id of a call, if it looks like one.
