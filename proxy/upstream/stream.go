@@ -81,29 +81,42 @@ func post(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.He
 // call is one request on one connection: what is known of how far it got.
 type call struct {
 	reused atomic.Bool  // it went out on a connection used before
-	sentAt atomic.Int64 // when its last byte was handed to the connection; 0 = not yet
+	sentAt atomic.Int64 // when all of it was handed to the connection; 0 = not yet
 }
 
 func (c *call) do(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.Header, body []byte) (*http.Response, error) {
-	trace := httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { c.reused.Store(i.Reused) }}
 	// The response keeps its request alive, for as long as a stream lasts; the
-	// body need not be. Both readers of it let go.
-	again := &sentBody{rest: body}
+	// body need not be, so its readers let go of it once it is sent. They are
+	// bytes.Readers because net/http sends those along with the headers.
+	first, again := bytes.NewReader(body), bytes.NewReader(body)
+	trace := httptrace.ClientTrace{
+		GotConn: func(i httptrace.GotConnInfo) { c.reused.Store(i.Reused) },
+		WroteRequest: func(i httptrace.WroteRequestInfo) {
+			if i.Err == nil {
+				c.sentAt.Store(time.Now().UnixNano())
+				first.Reset(nil)
+			}
+		},
+	}
 	req := (&http.Request{
 		Method: http.MethodPost, URL: to, Host: to.Host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: &sentBody{call: c, rest: body}, ContentLength: int64(len(body)),
-		GetBody: func() (io.ReadCloser, error) { return &sentBody{call: c, rest: again.rest}, nil },
+		Body: io.NopCloser(first), ContentLength: int64(len(body)),
+		GetBody: func() (io.ReadCloser, error) {
+			c.sentAt.Store(0)
+			r := *again
+			return io.NopCloser(&r), nil
+		},
 	}).WithContext(httptrace.WithClientTrace(ctx, &trace))
 	resp, err := rt.RoundTrip(req)
-	again.rest = nil
+	again.Reset(nil)
 	return resp, err
 }
 
 // written reports whether the request may have reached the upstream in full.
 func (c *call) written(err error) bool {
 	var op *net.OpError
-	return c.sentAt.Load() != 0 && !(errors.As(err, &op) && op.Op == "write")
+	return c.sentAt.Load() != 0 && !(errors.As(err, &op) && op.Op == "write") // the last bytes are written later
 }
 
 // stale reports whether the call failed because the server had closed an idle
@@ -120,24 +133,6 @@ func (c *call) stale(err error) bool {
 	closed := errors.Is(err, io.EOF) || strings.Contains(err.Error(), "server closed idle connection")
 	return closed && time.Since(time.Unix(0, c.sentAt.Load())) < staleWindow
 }
-
-// sentBody is a request body that lets go of its bytes once they are sent.
-type sentBody struct {
-	call *call
-	rest []byte
-}
-
-func (b *sentBody) Read(p []byte) (int, error) {
-	n := copy(p, b.rest)
-	if b.rest = b.rest[n:]; len(b.rest) > 0 {
-		return n, nil
-	}
-	b.rest = nil
-	b.call.sentAt.Store(time.Now().UnixNano())
-	return n, io.EOF
-}
-
-func (b *sentBody) Close() error { return nil }
 
 // decoded undoes a compression that we did not ask for. Only gzip is known.
 func decoded(resp *http.Response) (io.Reader, int64, error) {
