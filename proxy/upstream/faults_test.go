@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -560,29 +561,21 @@ func TestAnswersWithoutATypeAreToldByTheirFirstByte(t *testing.T) {
 }
 
 func TestFaultT25SlowReaderHoldsTheUpstreamBack(t *testing.T) {
-	const events = 40_000 // of 250 bytes: 10 MB
-	var sent atomic.Int64
 	event := "data: {\"choices\":[{\"delta\":{\"content\":\"" + strings.Repeat("x", 200) + "\"}}]}\n\n"
-	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", sseType)
-		for range events {
-			if _, err := io.WriteString(w, event); err != nil {
-				return
-			}
-			sent.Add(int64(len(event)))
-		}
+	blocked := make(chan error)
+	url := script(t, func(c *net.TCPConn, _ *http.Request) bool {
+		_, _ = io.WriteString(c, ok(sseType)+"\r\n"+event)
+		_ = c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		_, err := io.WriteString(c, strings.Repeat(event, (64<<20)/len(event)))
+		blocked <- err
+		return false
 	})
 	for _, err := range dial(t, url).Chat(t.Context(), request(t, askStream)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var before int64 = -1
-		for now := sent.Load(); now != before; now = sent.Load() { // until it stands still
-			before = now
-			time.Sleep(100 * time.Millisecond)
-		}
-		if before >= events*int64(len(event)) {
-			t.Error("the upstream could send everything to a reader of one event")
+		if err := <-blocked; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the upstream could send 64 MiB to a reader of one event: %v", err)
 		}
 		break
 	}

@@ -61,16 +61,33 @@ func NewOpenAI(c OpenAIConfig) (*OpenAI, error) {
 		"Accept-Encoding": {"identity"},
 		"User-Agent":      {"inference-router"},
 	}
+	if !isHeader("Authorization", c.APIKey.Reveal()) {
+		return nil, fmt.Errorf("upstream %s: api_key: no key has a line break or another control character in it", c.Name)
+	}
 	if c.APIKey != "" && !c.ForwardClientKey {
 		u.setKey(u.header, c.APIKey)
 	}
 	for name, value := range c.Headers {
-		if strings.ContainsAny(name+value, "\r\n\x00") || name == "" {
-			return nil, fmt.Errorf("upstream %s: headers: %q is not a header", c.Name, name)
+		if !isHeader(name, value) {
+			return nil, fmt.Errorf("upstream %s: headers: %q cannot be set", c.Name, name)
 		}
 		u.header.Set(name, value)
 	}
 	return u, nil
+}
+
+// isHeader reports whether an operator may set such a header: framing and the
+// connection are net/http's.
+func isHeader(name, value string) bool {
+	switch http.CanonicalHeaderKey(name) {
+	case "", "Host", "Content-Length", "Transfer-Encoding", "Connection", "Te", "Trailer", "Upgrade", "Expect":
+		return false
+	}
+	plain := func(r rune) bool {
+		return r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+	}
+	return strings.Trim(name, "-_") != "" && !strings.ContainsFunc(name, func(r rune) bool { return !plain(r) }) &&
+		!strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
 // parseBaseURL checks the root under which the API is.
