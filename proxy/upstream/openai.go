@@ -1,12 +1,9 @@
 package upstream
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"iter"
 	"net/http"
 	"net/url"
 	"strings"
@@ -195,16 +192,18 @@ func (u *OpenAI) Chat(ctx context.Context, r *translate.Request) translate.Chunk
 			return
 		}
 		defer func() { _ = resp.Body.Close() }()
+		kind, body := answerKind(resp)
+		resp.Body = body
 		a := answer{
 			resp:    resp,
 			options: translate.OpenAIOptions{HideUsage: !r.IncludeUsage && !r.IncludeCost, RequestID: requestID(resp.Header)},
 		}
-		switch kind, stream := a.kind(), r.Stream; {
-		case kind == kindStream && stream:
+		switch stream := r.Stream; {
+		case kind == "sse" && stream:
 			a.relay(ctx, cancel, yield)
-		case kind == kindStream:
+		case kind == "sse":
 			yield(translate.Chunk{}, badResponse("The upstream sent a stream where a whole answer was asked for.", nil))
-		case kind == kindJSON:
+		case kind == "json":
 			a.whole(ctx, stream, yield)
 		default:
 			yield(translate.Chunk{}, badResponse("The upstream's answer is not JSON.", nil))
@@ -261,76 +260,10 @@ func (u *OpenAI) statusError(resp *http.Response) *translate.UpstreamError {
 	return e
 }
 
-// postWhole posts body to a path under the base URL and returns the answer's
-// body and headers, whatever the JSON in it says. The error is one that Chat
-// could yield.
-func (u *OpenAI) postWhole(ctx context.Context, path string, key translate.Secret, forward map[string]string, body []byte) ([]byte, http.Header, error) {
-	resp, err := post(ctx, u.transport, u.endpoint(path), u.headers(key, forward), body)
-	if err != nil {
-		return nil, nil, err
-	}
-	if resp.StatusCode/100 != 2 {
-		e := u.statusError(resp)
-		if ctx.Err() != nil {
-			return nil, nil, context.Cause(ctx)
-		}
-		return nil, nil, e
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := readAll(resp, maxAnswer)
-	switch {
-	case ctx.Err() != nil:
-		return nil, nil, context.Cause(ctx)
-	case err != nil:
-		return nil, nil, wholeError(err)
-	}
-	return answer, resp.Header, nil
-}
-
 // answer is a good status and what follows it.
 type answer struct {
 	resp    *http.Response
 	options translate.OpenAIOptions
-}
-
-// What an answer may be.
-const (
-	kindUnknown = iota
-	kindJSON
-	kindStream
-)
-
-// kind tells what the answer is. Where the content type does not say, its
-// first byte does.
-func (a *answer) kind() int {
-	kind, _, _ := strings.Cut(a.resp.Header.Get("Content-Type"), ";")
-	switch kind = strings.ToLower(strings.TrimSpace(kind)); {
-	case kind == "text/event-stream":
-		return kindStream
-	case kind == "application/json", strings.HasSuffix(kind, "+json"), a.resp.Header.Get("Content-Encoding") != "":
-		return kindJSON
-	}
-	b := bufio.NewReader(a.resp.Body)
-	a.resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{b, a.resp.Body}
-	for n := 1; n <= 512; n++ {
-		have, err := b.Peek(n)
-		if err != nil {
-			break
-		}
-		switch have[n-1] {
-		case ' ', '\t', '\r', '\n':
-		case '{':
-			return kindJSON
-		case 'd', 'e', ':', 'i', 'r': // data, event, a comment, id, retry
-			return kindStream
-		default:
-			return kindUnknown
-		}
-	}
-	return kindUnknown
 }
 
 // whole passes on an answer in one piece; as a stream, if that was asked for.
@@ -372,33 +305,4 @@ func (a *answer) relay(ctx context.Context, cancel func(), yield func(translate.
 			return
 		}
 	}
-}
-
-// judged makes a broken stream's error say what it means.
-func judged(ctx context.Context, events iter.Seq2[translate.Event, error]) iter.Seq2[translate.Event, error] {
-	return func(yield func(translate.Event, error) bool) {
-		begun := false
-		for e, err := range events {
-			switch {
-			case err != nil && ctx.Err() != nil:
-				err = context.Cause(ctx)
-			case err != nil:
-				err = streamError(err, begun)
-			}
-			begun = begun || !e.Comment
-			if !yield(e, err) {
-				return
-			}
-		}
-	}
-}
-
-// requestID is the provider's id of a call, if it looks like one.
-func requestID(h http.Header) string {
-	for _, name := range []string{"X-Request-Id", "Request-Id", "Apim-Request-Id"} {
-		if id := h.Get(name); id != "" && len(id) <= 128 {
-			return id
-		}
-	}
-	return ""
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -416,4 +417,38 @@ func BenchmarkChat(b *testing.B) {
 			_ = resp.Body.Close()
 		}
 	})
+}
+
+func TestChatSpeaksHTTP2(t *testing.T) {
+	proto := make(chan string, 2)
+	gone := make(chan struct{})
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		proto <- r.Proto
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", sseType)
+		_, _ = io.WriteString(w, "data: "+part+"\n\n")
+		_ = http.NewResponseController(w).Flush()
+		if r.Header.Get("Traceparent") != "" {
+			panic(http.ErrAbortHandler) // a reset of the stream
+		}
+		<-r.Context().Done()
+		close(gone)
+	}))
+	s.EnableHTTP2 = true
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	u := dial(t, s.URL)
+	u.transport.TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
+	r := request(t, askStream)
+	for range u.Chat(t.Context(), r) {
+		break
+	}
+	<-gone
+	r.Forward = map[string]string{"Traceparent": "x"}
+	got := chat(t.Context(), u, r)
+	failed(t, got.err, translate.KindInterrupted, "stream_interrupted", translate.BilledPartly)
+	if a, b := <-proto, <-proto; a != "HTTP/2.0" || b != "HTTP/2.0" {
+		t.Errorf("spoke %s and %s, want HTTP/2.0", a, b)
+	}
 }

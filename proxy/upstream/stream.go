@@ -5,11 +5,13 @@
 package upstream
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -29,8 +31,8 @@ const (
 	maxErrorBody    = 1 << 20
 	maxHeader       = 64 << 10
 	drainBytes      = 64 << 10
-	drainTime       = time.Second
-	staleWindow     = time.Second // within which an idle connection turns out to be closed
+	drainTime       = 5 * time.Millisecond // the client waits for it; the end of an answer mostly is here by then
+	staleWindow     = time.Second          // within which an idle connection turns out to be closed
 )
 
 // newTransport makes the long-lived connection pool of one upstream. It has no
@@ -200,4 +202,67 @@ func badResponse(message string, err error) *translate.UpstreamError {
 		Kind: translate.KindBadResponse, Code: "upstream_bad_response",
 		Message: message, Billed: translate.BilledUnknown, Err: err,
 	}
+}
+
+// answerKind tells what an answer is: sse, json, or "" for anything else.
+// Where the content type does not say, its first byte does; the body to read
+// on from is returned.
+func answerKind(resp *http.Response) (kind string, body io.ReadCloser) {
+	media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	switch media = strings.ToLower(strings.TrimSpace(media)); {
+	case media == "text/event-stream":
+		return "sse", resp.Body
+	case media == "application/json", strings.HasSuffix(media, "+json"), resp.Header.Get("Content-Encoding") != "":
+		return "json", resp.Body
+	}
+	b := bufio.NewReader(resp.Body)
+	rest := struct {
+		io.Reader
+		io.Closer
+	}{b, resp.Body}
+	for n := 1; n <= 512; n++ {
+		have, err := b.Peek(n)
+		if err != nil {
+			break
+		}
+		switch have[n-1] {
+		case ' ', '\t', '\r', '\n':
+		case '{':
+			return "json", rest
+		case 'd', 'e', ':', 'i', 'r': // data, event, a comment, id, retry
+			return "sse", rest
+		default:
+			return "", rest
+		}
+	}
+	return "", rest
+}
+
+// judged makes a broken stream's error say what it means.
+func judged(ctx context.Context, events iter.Seq2[translate.Event, error]) iter.Seq2[translate.Event, error] {
+	return func(yield func(translate.Event, error) bool) {
+		begun := false
+		for e, err := range events {
+			switch {
+			case err != nil && ctx.Err() != nil:
+				err = context.Cause(ctx)
+			case err != nil:
+				err = streamError(err, begun)
+			}
+			begun = begun || !e.Comment
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// requestID is the provider's id of a call, if it looks like one.
+func requestID(h http.Header) string {
+	for _, name := range []string{"X-Request-Id", "Request-Id", "Apim-Request-Id"} {
+		if id := h.Get(name); id != "" && len(id) <= 128 {
+			return id
+		}
+	}
+	return ""
 }
