@@ -235,7 +235,7 @@ func (j *journey) need(with needs, what string) {
 		return
 	}
 	j.tiers, j.spare = left, j.tiers
-	reason := what + " need " + list(left)
+	reason := "fit for " + what + ": " + list(left)
 	j.step("capability", reason)
 	j.also = append(j.also, reason)
 }
