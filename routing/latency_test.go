@@ -18,13 +18,13 @@ func TestWindowIsTheNinetiethPercentileOfTheLatest(t *testing.T) {
 	var w window
 	w.setRule(rule{size: 10, min: 1})
 	for i := range 20 {
-		w.add(time.Duration(20-i) * time.Second)
+		w.add(time.Duration(20-i)*time.Second, false)
 	}
 	if got := time.Duration(w.p90.Load()); got != 9*time.Second || w.count.Load() != 10 {
 		t.Errorf("p90 %v of %d, want 9s of 10", got, w.count.Load())
 	}
 	for _, absurd := range []time.Duration{-1, 0, 31 * time.Minute} {
-		w.add(absurd)
+		w.add(absurd, false)
 	}
 	if got := time.Duration(w.p90.Load()); got != 9*time.Second || w.count.Load() != 10 {
 		t.Errorf("after absurd samples: p90 %v of %d", got, w.count.Load())
@@ -133,7 +133,7 @@ func TestARemovedTierIsProbedAndComesBack(t *testing.T) {
 		rt := mustNew(t, Config{Tiers: threeTiers(), Strategies: []Strategy{NewLatency(LatencyConfig{}), NewComplexity(ComplexityConfig{})}})
 		answers(rt, "a/small", 10*time.Second, 50)
 		probes, requests, last := 0, 0, time.Time{}
-		for rt.Tiers()[0].P90 > defaultSLA {
+		for !rt.Tiers()[0].Healthy {
 			requests++
 			if d := rt.Decide(&Request{Prompt: "hi"}); d.Tier == "fast" {
 				if !last.IsZero() && time.Since(last) < time.Second {
@@ -151,10 +151,46 @@ func TestARemovedTierIsProbedAndComesBack(t *testing.T) {
 		if probes != defaultSamples || probes*20 > requests+20 {
 			t.Errorf("back after %d probes in %d requests", probes, requests)
 		}
-		if d := rt.Decide(&Request{Prompt: "hi"}); d.Tier != "fast" {
-			t.Errorf("after recovery: %s, %s", d.Tier, d.Reason)
+		if s := rt.Tiers()[0]; s.P90 != 10*time.Second || s.Samples != 50 {
+			t.Errorf("the window is that of the latest answers, whatever was judged: %+v", s)
+		}
+		for range 100 {
+			d := rt.Decide(&Request{Prompt: "hi"})
+			if d.Tier != "fast" {
+				t.Fatalf("after recovery: %s, %s", d.Tier, d.Reason)
+			}
+			answers(rt, d.Upstream, 100*time.Millisecond, 1)
+		}
+		if s := rt.Tiers()[0]; s.P90 != 100*time.Millisecond {
+			t.Errorf("%+v", s)
 		}
 	})
+}
+
+func TestATierOnTrialIsRemovedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := mustNew(t, Config{Tiers: threeTiers(), Strategies: []Strategy{NewLatency(LatencyConfig{}), NewComplexity(ComplexityConfig{})}})
+		answers(rt, "a/small", 10*time.Second, 50)
+		for !rt.Tiers()[0].Healthy {
+			if rt.Decide(&Request{Prompt: "hi"}).Tier == "fast" {
+				answers(rt, "a/small", 100*time.Millisecond, 1)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		answers(rt, "a/small", 10*time.Second, 1)
+		if rt.Tiers()[0].Healthy {
+			t.Error("a slow answer right after five good probes is one of six")
+		}
+	})
+}
+
+func TestFastAnswersThatAreNoProbesDoNotHideSlowOnes(t *testing.T) {
+	rt := mustNew(t, Config{Tiers: threeTiers(), Strategies: []Strategy{NewLatency(LatencyConfig{})}})
+	answers(rt, "a/small", 10*time.Second, 10)
+	answers(rt, "a/small", 100*time.Millisecond, 40)
+	if s := rt.Tiers()[0]; s.Healthy || s.P90 != 10*time.Second {
+		t.Errorf("%+v", s)
+	}
 }
 
 func TestAtMostOneProbeASecondAtHighRates(t *testing.T) {
