@@ -196,14 +196,28 @@ func TestClientErrorsAreNeutral(t *testing.T) {
 	}
 }
 
-func TestThePlanIsNeverEmpty(t *testing.T) {
-	rt := mustNew(t, Config{Tiers: pair()})
-	for _, name := range []string{"a", "b", "c"} {
-		observe(rt, name, ResultFailed, 5)
-	}
-	if got := plan(rt.Decide(&Request{Prompt: "hi"})); !slices.Equal(got, []string{"a", "b", "c"}) {
-		t.Errorf("with everything out: %v", got)
-	}
+func TestOneIsTriedWhenAllAreOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := mustNew(t, Config{Tiers: pair()})
+		want := func(name string) {
+			t.Helper()
+			d := rt.Decide(&Request{Prompt: "hi"})
+			if got := plan(d); !slices.Equal(got, []string{name}) || d.Upstream != name {
+				t.Errorf("plan %v, want %s alone", got, name)
+			}
+			if !rt.Acquire(name, true) {
+				t.Errorf("%s is the last choice and was refused", name)
+			}
+		}
+		observe(rt, "a", ResultMisconfigured, 1)
+		observe(rt, "b", ResultMisconfigured, 1)
+		rt.Observe(Outcome{Deployment: "c", Result: ResultLimited, RetryAfter: time.Minute})
+		want("c")
+		time.Sleep(31 * time.Second)
+		rt.Observe(Outcome{Deployment: "a", Result: ResultLimited, RetryAfter: 50 * time.Second})
+		rt.Observe(Outcome{Deployment: "b", Result: ResultLimited, RetryAfter: 40 * time.Second})
+		want("b")
+	})
 }
 
 func TestAnotherTierStandsInWhenAllOfOneAreOut(t *testing.T) {

@@ -59,6 +59,7 @@ type scan struct {
 	start     bool // the next word stands where a verb is an imperative
 	content   bool // a word of substance was met
 	pending   bool // a comparison noun waits for what is compared
+	matters   int  // words that tell what it is about
 	small     bool // the last word was a small number
 	strange   bool // the first word is not in the lexicon
 	explained int  // the word that was counted as explains
@@ -343,6 +344,10 @@ func (s *scan) word(hash uint64, n, digits int) {
 		s.versus, s.pending = s.versus+1, false
 	}
 	s.strange = s.strange || c == 0 && s.words == 1
+	if c == 0 || c&codeNoun != 0 {
+		s.matters++
+		s.content = true
+	}
 	if c != 0 {
 		s.mean(c, start, 1)
 		if c&ends != 0 {
@@ -391,7 +396,7 @@ func (s *scan) mean(c class, start bool, span int) {
 		s.lookup = s.lookup || opening && c&looksUp != 0
 		s.greeting = s.greeting || s.words == span && c&greets != 0
 	}
-	if c&keeps == 0 && c&^(ends|opens) != 0 || c == 0 {
+	if c&keeps == 0 && c&^(ends|opens) != 0 {
 		s.content = true
 	}
 	s.count(c)
@@ -548,6 +553,9 @@ func (s *scan) reasoning(tokens float64) (value float64, compared bool) {
 	}
 	if level == 0 && s.foreign*2 > s.letters {
 		level = 2.5 // a language without a table: silence is no sign of ease
+	}
+	if s.matters == 0 && s.wides == 0 {
+		level = min(level, 3) // verbs of hard work, and nothing to work on
 	}
 	level *= fading
 	dense := 0.06*float64(min(s.connectives, 15)) + 0.08*float64(min(s.constraints, 5))

@@ -110,6 +110,15 @@ func TestTrapsStayEasy(t *testing.T) {
 	}
 }
 
+func TestKeywordsAloneDoNotBuyTheTopTier(t *testing.T) {
+	rt := mustNew(t, Config{Tiers: threeTiers()})
+	for _, prompt := range []string{"compare, analyze, design, prove, evaluate", "hi, step by step, pros and cons", "please compare and contrast", "design. prove. derive. step by step"} {
+		if d := rt.Decide(&Request{Prompt: prompt}); d.Tier == "powerful" {
+			t.Errorf("%q: %s (%.2f %+v)", prompt, d.Tier, d.Score, d.Breakdown)
+		}
+	}
+}
+
 func TestASlipInTheFirstWordDoesNotLoseTheVerb(t *testing.T) {
 	rows := map[string]string{
 		"explian how transformers work": "balanced", "expain recursion to me": "balanced", "explaain recursion to me": "balanced",
