@@ -102,7 +102,7 @@ func newService(b *builder, c *Config) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{builder: b, front: newFront()}
+	s := &service{builder: b, front: newFront(b.log)}
 	if s.proxy, err = proxy.New(parts); err != nil {
 		return nil, err
 	}
