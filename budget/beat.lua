@@ -6,13 +6,15 @@
 --
 -- KEYS  1 the epoch  2 the replicas seen lately (sorted set)
 --       3 the replicas that brought back what they know (hash)
+--       4 budgets of which slices are wanted back (sorted set)
 -- ARGV  1 now  2 replica  3 the epoch this replica knows, or ''
 --       4 '1' if it has something to bring back  5 how long to wait for it, ms
 --       6 'reset' begins a new generation
 --       7 '1' if this replica has brought back all it knows into the epoch it
 --       knows  8 how many replicas it knew of
+--       9 ... budgets of which it wants the others' slices
 --
--- Reply: epoch, now, replicas
+-- Reply: epoch, now, replicas, wanted budgets
 local now = tonumber(ARGV[1])
 local t = redis.call('TIME')
 if not now then now = t[1] * 1000 + math.floor(t[2] / 1000) end
@@ -55,4 +57,6 @@ if current.till > 0 and now >= current.till then current.till = 0 end
 
 local epoch = text(current.gen) .. ':' .. current.server .. ':' .. current.made .. ':' .. text(current.till)
 if epoch ~= stored then redis.call('SET', KEYS[1], epoch) end
-return { epoch, text(now), redis.call('ZCARD', KEYS[2]) }
+for i = 9, #ARGV do redis.call('ZADD', KEYS[4], text(now), ARGV[i]) end
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', text(now - 1000))
+return { epoch, text(now), redis.call('ZCARD', KEYS[2]), redis.call('ZRANGE', KEYS[4], 0, 99) }

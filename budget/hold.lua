@@ -13,30 +13,30 @@
 --
 -- Counts: s gross spent, c what was charged too much and given back (both only
 -- grow), r reserved, n generation, e when it was made, x leases that ran out,
--- L<id> held, X<id> charged because the lease ran out, as amount@generation.
+-- L<id> held, X<id> charged because the lease ran out, as amount@generation,
+-- q reserved as slices, whose ids begin with s:
 --
--- Replies: 'E epoch'; 'W now' past the deadline or out of the window;
--- 'A|D|C now generation' (admitted, denied, closed) and for each budget s c r e.
+-- Replies: 'E epoch'; 'W stamp' past the deadline or out of the window;
+-- 'A|D|C stamp generation' (admitted, denied, closed) and for each budget s c r e q. The stamp
+-- is the server's time in microseconds: it tells which of two replies is newer.
 local epoch, id, target, gen = ARGV[1], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7])
 local budgets = (#ARGV - 8) / 5
 if epoch ~= '' then
 	local current = redis.call('GET', KEYS[#KEYS])
 	if current ~= epoch then return 'E ' .. (current or '') end
 end
-local now = tonumber(ARGV[2])
-if not now then
-	local t = redis.call('TIME')
-	now = t[1] * 1000 + math.floor(t[2] / 1000)
-end
+local t = redis.call('TIME')
+local now = tonumber(ARGV[2]) or t[1] * 1000 + math.floor(t[2] / 1000)
+local stamp = t[1] * 1000000 + t[2]
 local function text(n) return string.format('%.0f', n) end
 local function number(s)
 	if not s then return 0 end
 	return tonumber(s) or error('CORRUPT count')
 end
-if now > tonumber(ARGV[3]) then return 'W ' .. text(now) end
+if now > tonumber(ARGV[3]) then return 'W ' .. text(stamp) end
 if ARGV[8] ~= '0' then
 	for i = 0, budgets - 1 do
-		if now < tonumber(ARGV[10 + 5 * i]) or now >= tonumber(ARGV[11 + 5 * i]) then return 'W ' .. text(now) end
+		if now < tonumber(ARGV[10 + 5 * i]) or now >= tonumber(ARGV[11 + 5 * i]) then return 'W ' .. text(stamp) end
 	end
 end
 
@@ -59,6 +59,7 @@ local function reap(a, z, n)
 			redis.call('HDEL', a, 'L' .. dead[i])
 			redis.call('HINCRBY', a, 'r', '-' .. held)
 			redis.call('HINCRBY', a, 'x', 1)
+			if string.sub(dead[i], 1, 2) == 's:' then redis.call('HINCRBY', a, 'q', '-' .. held) end
 		end
 		redis.call('ZREM', z, dead[i])
 	end
@@ -74,7 +75,7 @@ local function make(b)
 end
 
 local function counts(a)
-	return redis.call('HMGET', a, 's', 'c', 'r', 'n', 'e', 'L' .. id, 'X' .. id)
+	return redis.call('HMGET', a, 's', 'c', 'r', 'n', 'e', 'L' .. id, 'X' .. id, 'q')
 end
 
 local function read(i)
@@ -86,7 +87,7 @@ local function read(i)
 		b.n, v[1], v[2] = gen, nil, nil
 	end
 	if reap(b.a, b.z, b.n or gen) then v = counts(b.a) end
-	b.s, b.c, b.r, b.e, b.held = number(v[1]), number(v[2]), number(v[3]), v[5] or '', number(v[6])
+	b.s, b.c, b.r, b.e, b.held, b.q = number(v[1]), number(v[2]), number(v[3]), v[5] or '', number(v[6]), number(v[8])
 	local charged, of = string.match(v[7] or '', '^(%d+)@(%d+)$')
 	b.charged = b.n and number(of) == b.n and number(charged) or 0
 	if b.n == nil or b.n == gen then
@@ -112,7 +113,7 @@ if target > 0 then
 	if tomb == 'D' then answer = 'D' end
 	if answer == 'D' and not known and ARGV[8] ~= '2' then redis.call('SET', KEYS[1], 'D', 'PX', 30000) end
 end
-local reply = { answer, text(now), text(gen) }
+local reply = { answer, text(stamp), text(gen) }
 for i, b in ipairs(all) do
 	if answer == 'A' and b.extra > 0 then
 		make(b)
@@ -121,10 +122,15 @@ for i, b in ipairs(all) do
 		redis.call('ZADD', b.z, text(now + tonumber(ARGV[6])), id)
 		if b.r == 0 then redis.call('PEXPIREAT', b.z, text(b.ends + 90000000)) end
 		b.r = b.r + b.extra
+		if string.sub(id, 1, 2) == 's:' then
+			redis.call('HINCRBY', b.a, 'q', text(b.extra))
+			b.q = b.q + b.extra
+		end
 	end
 	reply[#reply + 1] = text(b.s)
 	reply[#reply + 1] = text(b.c)
 	reply[#reply + 1] = text(b.r)
 	reply[#reply + 1] = b.e == '' and '-' or b.e
+	reply[#reply + 1] = text(b.q)
 end
 return table.concat(reply, ' ')

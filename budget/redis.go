@@ -68,8 +68,8 @@ type Redis struct {
 
 	beating sync.Mutex // one beat at a time; guards joining
 	epoch   atomic.Pointer[epoch]
-	peers   int64         // replicas at the last beat; guarded by beating
 	needed  int64         // replicas before the last loss of data; guarded by beating
+	wanted  []string      // budgets of which slices are wanted; guarded by beating
 	told    atomic.Bool   // what the log was told last: lost
 	kick    chan struct{} // asks for a beat
 	stop    chan struct{}
@@ -128,11 +128,14 @@ func NewRedis(c RedisConfig) (*Redis, error) {
 	r.views = newViews(r.store.cluster, c.Prefix)
 	r.epoch.Store(&epoch{})
 	r.queue.init(r)
+	r.slices.byView = map[*view]*slice{}
+	r.slices.asked = make(chan *redisLease, slicesInFlight)
 	r.open.byID = map[string]openLease{}
-	_ = r.beat(context.Background(), false) // tried again by the loop
+	_ = r.beat(context.Background(), "") // tried again by the loop
 	r.report()
 	r.stopped.Go(r.beatLoop)
 	r.stopped.Go(r.queue.loop)
+	r.stopped.Go(func() { r.slices.loop(r) })
 	r.stopped.Go(func() { r.store.inspect(r.log) })
 	return r, nil
 }
@@ -165,7 +168,7 @@ func (r *Redis) Reserve(ctx context.Context, h Hold) (*Reservation, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.slices.tend(r, l)
+	r.slices.tend(l)
 	return &l.Reservation, nil
 }
 
@@ -188,7 +191,7 @@ func (r *Redis) Reset(ctx context.Context) error {
 	if err := r.queue.flush(ctx); err != nil {
 		return fmt.Errorf("reset budgets: %w", err)
 	}
-	if err := r.beat(ctx, true); err != nil {
+	if err := r.beat(ctx, "reset"); err != nil {
 		return fmt.Errorf("reset budgets: %w: %w", ErrUnavailable, err)
 	}
 	return nil
@@ -200,7 +203,7 @@ func (r *Redis) Close(ctx context.Context) error {
 	if r.closed.Swap(true) {
 		return nil
 	}
-	r.slices.giveBack(r)
+	r.slices.giveBackAll()
 	err := r.queue.flush(ctx)
 	close(r.stop)
 	r.stopped.Wait()

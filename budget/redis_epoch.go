@@ -67,7 +67,7 @@ func (r *Redis) rejoin(ctx context.Context) {
 	r.beating.Lock()
 	defer r.beating.Unlock()
 	if r.epoch.Load() == before {
-		_ = r.beatLocked(ctx, false) // its failure shows in Up
+		_ = r.beatLocked(ctx, "") // its failure shows in Up
 	}
 }
 
@@ -98,8 +98,8 @@ func (r *Redis) beatLoop() {
 			r.report()
 			continue
 		}
-		if r.beat(context.Background(), false) == nil {
-			r.slices.expire(r)
+		if r.beat(context.Background(), "") == nil {
+			r.slices.keep(r)
 		}
 		r.report()
 	}
@@ -119,15 +119,16 @@ func (r *Redis) report() {
 }
 
 // beat has a look at the epoch, brings back what Redis has lost, and probes.
-func (r *Redis) beat(ctx context.Context, reset bool) error {
+// what may be "reset"; want are budgets of which the others' slices are wanted.
+func (r *Redis) beat(ctx context.Context, what string, want ...any) error {
 	r.beating.Lock()
 	defer r.beating.Unlock()
-	return r.beatLocked(ctx, reset)
+	return r.beatLocked(ctx, what, want...)
 }
 
-func (r *Redis) beatLocked(ctx context.Context, reset bool) error {
+func (r *Redis) beatLocked(ctx context.Context, what string, want ...any) error {
 	probing := !r.store.breaker.allows()
-	next, err := r.look(ctx, reset)
+	next, err := r.look(ctx, what, want...)
 	if probing {
 		r.store.breaker.probed(err == nil)
 	}
@@ -140,7 +141,7 @@ func (r *Redis) beatLocked(ctx context.Context, reset bool) error {
 			return err
 		}
 		r.adopt(next)
-		if next, err = r.look(ctx, false); err != nil { // says that we are done
+		if next, err = r.look(ctx, ""); err != nil { // says that we are done
 			return err
 		}
 	}
@@ -174,22 +175,19 @@ func (r *Redis) learn(gen int64) {
 }
 
 // look runs the beat script.
-func (r *Redis) look(ctx context.Context, reset bool) (*epoch, error) {
+func (r *Redis) look(ctx context.Context, what string, want ...any) (*epoch, error) {
 	old := r.epoch.Load()
-	knows, what, done := "0", "", "0"
+	knows, done := "0", "0"
 	if r.remembers() {
 		knows = "1"
-	}
-	if reset {
-		what = "reset"
 	}
 	if old.text != "" {
 		done = "1"
 	}
 	prefix := r.config.Prefix + ":{epoch}:"
-	c := &call{script: beatScript, keys: []string{r.epochKey(), prefix + "m", prefix + "b"}, args: []any{
-		r.store.clockArg(), r.self, old.text, knows, recoveryWait.Milliseconds(), what, done, max(1, r.needed),
-	}}
+	c := &call{script: beatScript, keys: []string{r.epochKey(), prefix + "m", prefix + "b", prefix + "w"}}
+	c.args = append([]any{r.store.clockArg(), r.self, old.text, knows, recoveryWait.Milliseconds(), what, done,
+		max(1, r.needed)}, want...)
 	if err := r.store.exec(ctx, []*call{c}); err != nil {
 		return nil, err
 	}
@@ -197,7 +195,7 @@ func (r *Redis) look(ctx context.Context, reset bool) (*epoch, error) {
 		return nil, c.err
 	}
 	reply, _ := c.reply.([]any)
-	if len(reply) != 3 {
+	if len(reply) != 4 {
 		return nil, fmt.Errorf("beat: reply %v", c.reply)
 	}
 	text, _ := reply[0].(string)
@@ -210,6 +208,12 @@ func (r *Redis) look(ctx context.Context, reset bool) (*epoch, error) {
 	next, err := parseEpoch(text)
 	if err != nil {
 		return nil, err
+	}
+	r.wanted = r.wanted[:0]
+	keys, _ := reply[3].([]any)
+	for _, key := range keys {
+		text, _ := key.(string)
+		r.wanted = append(r.wanted, text)
 	}
 	if next.made == old.made || old.text == "" {
 		r.needed, _ = reply[2].(int64)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -22,8 +23,8 @@ type redisLease struct {
 	one    [1]part
 	bound  bool        // the windows are chosen for good
 	held   Nanodollars // in Redis, as far as we know
-	local  Nanodollars // against slices, or unenforced
-	sliced bool        // local is held against slices
+	local  Nanodollars // held against slices
+	slices []*slice    // that local is held against
 	done   bool
 }
 
@@ -67,6 +68,11 @@ func (l *redisLease) bind(now int64) {
 	if same {
 		return
 	}
+	l.divide()
+}
+
+// divide puts the shares into parts.
+func (l *redisLease) divide() {
 	l.parts = l.one[:0]
 	if !l.ledger.store.cluster {
 		l.parts = append(l.parts, l.part(distinct(l.shares)))
@@ -152,6 +158,10 @@ var (
 	errCorrupt = errors.New("the budget's counts cannot be read")
 )
 
+// maxWaits is how often a denial is asked about again while the other replicas
+// look whether they can give something back: a little longer than a beat.
+const maxWaits = 6
+
 // ask holds target in Redis, with l locked. It asks again when a reply was
 // lost, the window or the data set has changed, or when a denial may be owed to
 // money of this replica that is on its way back.
@@ -159,14 +169,15 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 	r := l.ledger
 	began := time.Now()
 	doubtful := 0 // calls that may have been carried out
-	for final, rounds := false, 0; rounds < 8; rounds++ {
+	reclaimed, waits := false, 0
+	for range 20 {
 		if !r.usable(ctx) {
 			return l.unanswered(doubtful, errLost)
 		}
 		if !l.bound {
 			l.bind(r.store.now())
 		}
-		final = final || !l.reclaimable()
+		final := (reclaimed || !l.reclaimable()) && (waits >= maxWaits || !l.slicedElsewhere())
 		calls := l.calls(target, final)
 		if err := r.queue.do(calls); err != nil {
 			if !errors.Is(err, errNotSent) {
@@ -188,8 +199,17 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 			if final {
 				return l.denied(calls, target)
 			}
-			final = true
-			r.reclaim(ctx, l)
+			if !reclaimed {
+				r.reclaim(ctx, l)
+				reclaimed = true
+				continue
+			}
+			if waits++; waits == 1 {
+				r.wantSlices(ctx, l)
+			}
+			if waits == maxWaits || !r.queue.pause(beatEvery/4) {
+				l.wanted()
+			}
 		case 'E':
 			r.rejoin(ctx)
 		case 'W': // the clock is corrected, and with it the window
@@ -272,7 +292,7 @@ func (r *Redis) heard(c *call, shares []redisShare) (verdict byte, err error) {
 	if a.verdict == 'E' {
 		return 'E', nil
 	}
-	r.store.heard(a.now)
+	r.store.heard(a.stamp / 1000)
 	if a.verdict == 'W' || a.verdict == 'R' {
 		return a.verdict, nil
 	}
@@ -282,7 +302,7 @@ func (r *Redis) heard(c *call, shares []redisShare) (verdict byte, err error) {
 		if !ok {
 			return 0, fmt.Errorf("%w: reply %q", errCorrupt, text)
 		}
-		r.views.hear(s.view, a.now, a.gen, counts)
+		r.views.hear(s.view, a.stamp, a.gen, counts)
 	}
 	return a.verdict, nil
 }
@@ -293,6 +313,11 @@ func (l *redisLease) admitted(target Nanodollars) {
 		return
 	}
 	l.held, l.bound = target, true
+	for _, s := range l.shares {
+		s.view.mu.Lock()
+		s.view.largest = max(s.view.largest, target)
+		s.view.mu.Unlock()
+	}
 	l.ledger.open.add(openLease{id: l.ID, parts: l.parts, held: target})
 }
 
@@ -379,8 +404,8 @@ func (l *redisLease) settle(_ context.Context, actual Nanodollars) error {
 		return nil
 	}
 	l.done = true
-	if l.sliced {
-		actual = l.settleSliced(actual)
+	if l.slices != nil {
+		actual = l.settleSlices(actual)
 	} else if l.Unenforced {
 		l.ledger.store.count.unenforcedSpent.Add(int64(actual))
 	}
@@ -388,7 +413,9 @@ func (l *redisLease) settle(_ context.Context, actual Nanodollars) error {
 		return nil
 	}
 	s := &settlement{lease: l, parts: l.parts, actual: actual, held: l.held, tombstone: "S"}
-	l.held = 0
+	if l.held = 0; strings.HasPrefix(l.ID, slicePrefix) {
+		s.held = 0 // not counted as reserved in the first place
+	}
 	s.pend(1)
 	return l.ledger.queue.add(s)
 }

@@ -21,6 +21,13 @@ func TestRedisKeepsTheContract(t *testing.T) {
 	})
 }
 
+func TestRedisKeepsTheContractWhileItSetsSlicesAside(t *testing.T) {
+	s := startRedis(t)
+	testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
+		test(t, redisStage(t, RedisConfig{URL: s.url(), OnLoss: OnLossBounded, Timeout: patient}))
+	})
+}
+
 func TestRedisKeepsTheContractOverAFakeServer(t *testing.T) {
 	testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
 		s := miniredis.RunT(t)

@@ -41,11 +41,16 @@ type view struct {
 	gross, corrected, reserved Nanodollars
 	gen                        int64
 	made                       string // when Redis began the counts; "" before there were any
-	asOf                       int64  // Redis' time of it
+	asOf                       int64  // its stamp
 	seen                       time.Time
 	// What is settled here and not yet known to be counted there.
 	pendingSpent, pendingHeld Nanodollars
-	slice                     *slice
+	// Of slices: this replica's, the sum of all, when one was wanted back, and
+	// the largest reservation seen.
+	slice   *slice
+	sliced  Nanodollars
+	wanted  time.Time
+	largest Nanodollars
 }
 
 // span is one window in time.
@@ -178,16 +183,14 @@ func (vs *views) known(now int64) []Status {
 	return all
 }
 
-// status is called with v locked.
+// status is called with v locked. Slices are left out: they are there for
+// requests, though not for every replica's at once.
 func (v *view) status(limit Limit) Status {
 	s := Status{
 		Limit:    limit,
 		Spent:    v.gross - v.corrected + v.pendingSpent,
-		Reserved: v.reserved - v.pendingHeld,
+		Reserved: v.reserved - v.sliced - v.pendingHeld,
 		ResetsAt: time.UnixMilli(v.ends).UTC(),
-	}
-	if v.slice != nil {
-		s.Reserved -= v.slice.amount // it is there for this replica's requests
 	}
 	s.Spent, s.Reserved = max(0, s.Spent), max(0, s.Reserved)
 	return s
@@ -210,7 +213,7 @@ func (v *view) floors(gen int64) (gross, corrected int64) {
 }
 
 // hear takes in what Redis said. Replies may come out of order.
-func (vs *views) hear(v *view, now, gen int64, c counts) {
+func (vs *views) hear(v *view, stamp, gen int64, c counts) {
 	if c.gross > 0 && !vs.spent.Load() {
 		vs.spent.Store(true)
 	}
@@ -223,23 +226,23 @@ func (vs *views) hear(v *view, now, gen int64, c counts) {
 		v.gen, v.gross, v.corrected = gen, 0, 0
 	}
 	v.gross, v.corrected = max(v.gross, c.gross), max(v.corrected, c.corrected)
-	if now >= v.asOf || c.made != v.made {
-		v.reserved, v.asOf, v.made = c.reserved, now, c.made
+	if stamp >= v.asOf || c.made != v.made {
+		v.reserved, v.sliced, v.asOf, v.made = c.reserved, c.sliced, stamp, c.made
 	}
 	v.seen = time.Now()
 }
 
 // counts are one budget's in a reply.
 type counts struct {
-	gross, corrected, reserved Nanodollars
-	made                       string
+	gross, corrected, reserved, sliced Nanodollars
+	made                               string
 }
 
 // answered is the reply of hold.lua and settle.lua.
 type answered struct {
 	verdict byte
 	epoch   string // of verdict 'E'
-	now     int64
+	stamp   int64  // Redis' time, µs
 	gen     int64
 	rest    string // the counts of each budget
 }
@@ -254,7 +257,7 @@ func parseAnswer(reply string) (a answered, ok bool) {
 		a.epoch = rest
 		return a, true
 	}
-	a.now, rest, ok = nextInt(rest)
+	a.stamp, rest, ok = nextInt(rest)
 	if !ok || a.verdict == 'W' || a.verdict == 'R' {
 		return a, ok
 	}
@@ -279,7 +282,9 @@ func (a *answered) next() (c counts, ok bool) {
 	if c.made == "-" {
 		c.made = ""
 	}
-	return c, true
+	sliced, rest, ok := nextInt(a.rest)
+	c.sliced, a.rest = Nanodollars(sliced), rest
+	return c, ok
 }
 
 func nextWord(s string) (word, rest string) {

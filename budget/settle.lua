@@ -8,19 +8,17 @@
 --       then for each budget: end of the window, when it was made as the
 --       reservation saw it, least gross spent, least corrected
 --
--- Replies: 'E epoch', or 'S|N|L now generation' (settled, nothing new, too late
--- to know) and for each budget s c r e.
+-- Replies: 'E epoch', or 'S|N|L stamp generation' (settled, nothing new, too late
+-- to know) and for each budget s c r e q.
 local epoch, id, actual, gen = ARGV[1], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local budgets = (#ARGV - 7) / 4
 if epoch ~= '' then
 	local current = redis.call('GET', KEYS[#KEYS])
 	if current ~= epoch then return 'E ' .. (current or '') end
 end
-local now = tonumber(ARGV[2])
-if not now then
-	local t = redis.call('TIME')
-	now = t[1] * 1000 + math.floor(t[2] / 1000)
-end
+local t = redis.call('TIME')
+local now = tonumber(ARGV[2]) or t[1] * 1000 + math.floor(t[2] / 1000)
+local stamp = t[1] * 1000000 + t[2]
 local function text(n) return string.format('%.0f', n) end
 local function number(s)
 	if not s then return 0 end
@@ -29,8 +27,9 @@ end
 
 local function read(i)
 	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], ends = tonumber(ARGV[8 + 4 * i]) }
-	local v = redis.call('HMGET', b.a, 's', 'c', 'r', 'n', 'e', 'L' .. id, 'X' .. id)
+	local v = redis.call('HMGET', b.a, 's', 'c', 'r', 'n', 'e', 'L' .. id, 'X' .. id, 'q')
 	b.s, b.c, b.r, b.n, b.e, b.held = number(v[1]), number(v[2]), number(v[3]), v[4] and number(v[4]), v[5] or '', number(v[6])
+	b.q = number(v[8])
 	if b.n and b.n < gen then
 		b.s, b.c, b.n = 0, 0, gen -- a reset since
 		redis.call('HSET', b.a, 's', 0, 'c', 0, 'n', text(gen))
@@ -68,6 +67,10 @@ local function charge(b, i)
 		redis.call('HINCRBY', b.a, 'r', text(-b.held))
 		redis.call('ZREM', b.z, id)
 		b.r = b.r - b.held
+		if string.sub(id, 1, 2) == 's:' then
+			redis.call('HINCRBY', b.a, 'q', text(-b.held))
+			b.q = b.q - b.held
+		end
 	end
 	if b.known then redis.call('HDEL', b.a, 'L' .. id, 'X' .. id) end
 end
@@ -85,11 +88,12 @@ end
 for _, b in ipairs(all) do
 	if b.n and b.n > gen then gen = b.n end
 end
-local reply = { answer, text(now), text(gen) }
+local reply = { answer, text(stamp), text(gen) }
 for _, b in ipairs(all) do
 	reply[#reply + 1] = text(b.s)
 	reply[#reply + 1] = text(b.c)
 	reply[#reply + 1] = text(b.r)
 	reply[#reply + 1] = b.e == '' and '-' or b.e
+	reply[#reply + 1] = text(b.q)
 end
 return table.concat(reply, ' ')
