@@ -160,7 +160,7 @@ func (r *Redis) Reserve(ctx context.Context, h Hold) (*Reservation, error) {
 		return &l.Reservation, nil
 	}
 	err := l.hold(ctx, h.Amount)
-	if errors.Is(err, ErrUnavailable) {
+	if errors.Is(err, ErrUnavailable) && !errors.Is(err, errCorrupt) {
 		if err = l.withoutStore(h.Amount, err); err == nil {
 			l.Budgets = l.statuses()
 		}
@@ -205,6 +205,7 @@ func (r *Redis) Close(ctx context.Context) error {
 	}
 	r.slices.giveBackAll()
 	err := r.queue.flush(ctx)
+	r.queue.end()
 	close(r.stop)
 	r.stopped.Wait()
 	if cerr := r.store.client.Close(); err == nil && cerr != nil {

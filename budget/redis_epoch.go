@@ -51,14 +51,14 @@ func (r *Redis) usable(ctx context.Context) bool {
 	if r.closed.Load() {
 		return false
 	}
-	if r.Up() {
+	if r.Up() && !r.store.strange.Load() {
 		return true
 	}
 	if !r.store.breaker.allows() {
 		return false
 	}
 	r.rejoin(ctx)
-	return r.Up()
+	return r.Up() && !r.store.strange.Load()
 }
 
 // rejoin has a look at the epoch, unless another has just done so.
@@ -127,6 +127,7 @@ func (r *Redis) beat(ctx context.Context, what string, want ...any) error {
 }
 
 func (r *Redis) beatLocked(ctx context.Context, what string, want ...any) error {
+	ctx = context.WithValue(ctx, stranger{}, true)
 	probing := !r.store.breaker.allows()
 	next, err := r.look(ctx, what, want...)
 	if probing {
@@ -148,6 +149,7 @@ func (r *Redis) beatLocked(ctx context.Context, what string, want ...any) error 
 	if next.text != r.epoch.Load().text {
 		r.adopt(next)
 	}
+	r.store.strange.Store(false)
 	return nil
 }
 
@@ -156,6 +158,8 @@ func (r *Redis) adopt(e *epoch) {
 		r.views.turn(e.gen)
 	}
 	r.epoch.Store(e)
+	server, _, _ := strings.Cut(e.made, ":")
+	r.store.server.Store(&server)
 }
 
 // learn takes in a generation that another replica has begun.
@@ -215,7 +219,8 @@ func (r *Redis) look(ctx context.Context, what string, want ...any) (*epoch, err
 		text, _ := key.(string)
 		r.wanted = append(r.wanted, text)
 	}
-	if next.made == old.made || old.text == "" {
+	// Not while the replicas come back one by one.
+	if old.text == "" || next.made == old.made && next.till == 0 {
 		r.needed, _ = reply[2].(int64)
 	}
 	return next, nil

@@ -179,7 +179,7 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 		}
 		final := (reclaimed || !l.reclaimable()) && (waits >= maxWaits || !l.slicedElsewhere())
 		calls := l.calls(target, final)
-		if err := r.queue.do(calls); err != nil {
+		if err := r.queue.do(calls, began.Add(max(patience, 2*r.store.timeout))); err != nil {
 			if !errors.Is(err, errNotSent) {
 				doubtful++
 			}
@@ -380,7 +380,7 @@ func (l *redisLease) extend(ctx context.Context, extra Nanodollars) error {
 	}
 	l.bound = true // it charges the window that it was made in
 	err := l.ask(ctx, l.held+extra)
-	if errors.Is(err, ErrUnavailable) {
+	if errors.Is(err, ErrUnavailable) && !errors.Is(err, errCorrupt) {
 		return l.withoutStore(extra, err)
 	}
 	return err

@@ -75,12 +75,14 @@ type queue struct {
 	waiting []*waiter // for one of them to end
 	pending []*settlement
 	sending int // settlements in flight
+	ended   bool
 	changed chan struct{}
 }
 
 // waiter is one who waits for calls.
 type waiter struct {
 	calls []*call
+	until time.Time // when it will have waited long enough
 	ready chan struct{}
 	err   error
 	// When it is to make the round trip itself: for these, itself first.
@@ -104,11 +106,13 @@ func (q *queue) init(r *Redis) {
 
 // do runs calls. When as many round trips are under way as may be, it waits for
 // one to end and shares the next with all who wait.
-func (q *queue) do(calls []*call) error {
+func (q *queue) do(calls []*call, until time.Time) error {
 	if q.ledger.store.cluster {
-		return q.ledger.store.exec(context.Background(), calls)
+		ctx, cancel := context.WithDeadline(context.Background(), until)
+		defer cancel()
+		return q.ledger.store.exec(ctx, calls)
 	}
-	w := &waiter{calls: calls}
+	w := &waiter{calls: calls, until: until}
 	q.mu.Lock()
 	if q.busy >= inFlight {
 		w.ready = make(chan struct{}, 1)
@@ -135,7 +139,9 @@ func (q *queue) lead(w *waiter) {
 	}
 	err := errNotSent
 	if q.ledger.store.breaker.allows() {
-		err = q.ledger.store.exec(context.Background(), calls)
+		ctx, cancel := context.WithDeadline(context.Background(), w.until)
+		err = q.ledger.store.exec(ctx, calls)
+		cancel()
 	}
 	q.finish(w.along, settlements, err)
 	for _, other := range w.batch {
@@ -158,13 +164,15 @@ func (q *queue) lead(w *waiter) {
 
 // add puts a settlement into the queue.
 func (q *queue) add(s *settlement) error {
-	if q.ledger.closed.Load() && !s.renew {
-		q.ledger.store.count.lost.Add(1)
-		return fmt.Errorf("settle: %w", errClosed)
-	}
 	s.queued = time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.ended {
+		if !s.renew {
+			q.ledger.store.count.lost.Add(1)
+		}
+		return fmt.Errorf("settle: %w", errClosed)
+	}
 	if len(q.pending) >= maxPending {
 		q.ledger.store.count.lost.Add(1)
 		return fmt.Errorf("settle: %w: %d settlements wait already", ErrUnavailable, maxPending)
@@ -325,6 +333,13 @@ func (q *queue) flush(ctx context.Context) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// end lets nothing more in.
+func (q *queue) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ended = true
 }
 
 // unsent is how many settlements wait, and how long the first has.

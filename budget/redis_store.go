@@ -63,6 +63,11 @@ type store struct {
 	breaker breaker
 	count   counters
 
+	// server is the run id of the server that the epoch speaks of, and strange
+	// is set when a connection leads to another.
+	server  atomic.Pointer[string]
+	strange atomic.Bool
+
 	began  time.Time    // what the local clock counts from
 	offset atomic.Int64 // Redis' clock ahead of the local one, ms
 	shift  atomic.Int64 // ms that a test moved time on by
@@ -126,6 +131,7 @@ func (s *store) openSingle(u *url.URL) error {
 	o.MinIdleConns, o.PipelinePoolSize = 1, -1
 	o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = time.Hour, 10*time.Minute
 	o.Protocol, o.DisableIdentity = 2, true
+	o.OnConnect = s.greet
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	secure(o.TLSConfig)
 	s.client = redis.NewClient(o)
@@ -144,6 +150,7 @@ func (s *store) openSentinel(u *url.URL) error {
 	o.MinIdleConns, o.PipelinePoolSize = 1, -1
 	o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = time.Hour, 10*time.Minute
 	o.Protocol, o.DisableIdentity = 2, true
+	o.OnConnect = s.greet
 	secure(o.TLSConfig)
 	s.client = redis.NewFailoverClient(o)
 	return nil
@@ -169,6 +176,43 @@ func (s *store) openCluster(u *url.URL) error {
 	return nil
 }
 
+// greet refuses a connection to another server than the one the epoch speaks
+// of: one that was restarted from an old snapshot, or a replica that was
+// promoted, may have counts that are too low. The beat is let through, to find
+// out.
+func (s *store) greet(ctx context.Context, c *redis.Conn) error {
+	known := s.server.Load()
+	if known == nil || *known == "" || ctx.Value(stranger{}) != nil {
+		return nil
+	}
+	info, err := c.Info(ctx, "server").Result()
+	if err != nil {
+		var reply redis.Error
+		if errors.As(err, &reply) {
+			return nil // INFO may be forbidden
+		}
+		return err
+	}
+	sentinel := infoField(info, "redis_mode") == "sentinel" // asked for the address only
+	if id := infoField(info, "run_id"); id != "" && id != *known && !sentinel {
+		s.strange.Store(true)
+		return errStrange
+	}
+	return nil
+}
+
+// stranger is the key of a context whose connections may lead to any server.
+type stranger struct{}
+
+var errStrange = errors.New("redis is not the server it was")
+
+// infoField reads a field of INFO's answer.
+func infoField(info, name string) string {
+	_, rest, _ := strings.Cut(info, name+":")
+	value, _, _ := strings.Cut(rest, "\r\n")
+	return value
+}
+
 func secure(c *tls.Config) {
 	if c != nil {
 		c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
@@ -181,8 +225,11 @@ func (s *store) poolSize() int { return min(64, max(2*inFlight, 10*runtime.GOMAX
 
 // exec runs the calls in one round trip. Its error is the store's: which calls
 // took effect is unknown then. Errors that concern single calls are theirs.
+//
+// Reading an answer has the store's timeout. All of it has twice that, because a
+// new connection begins with a greeting, which is a round trip of its own.
 func (s *store) exec(ctx context.Context, calls []*call) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := context.WithTimeout(ctx, 2*s.timeout)
 	defer cancel()
 	err := s.run(ctx, calls, false)
 	var unknown []*call
@@ -277,15 +324,10 @@ func (s *store) inspect(log *slog.Logger) {
 	if err != nil {
 		return
 	}
-	field := func(name string) string {
-		_, rest, _ := strings.Cut(info, name+":")
-		value, _, _ := strings.Cut(rest, "\r\n")
-		return value
-	}
-	if v := field("redis_version"); v != "" && v[0] >= '1' && v[0] <= '5' && !strings.HasPrefix(v, "1") {
+	if v := infoField(info, "redis_version"); v != "" && v[0] >= '1' && v[0] <= '5' && !strings.HasPrefix(v, "1") {
 		log.Warn("redis is older than 6.0: not tested", "version", v)
 	}
-	if field("redis_mode") == "cluster" && !s.cluster {
+	if infoField(info, "redis_mode") == "cluster" && !s.cluster {
 		log.Warn("redis is a cluster: add ?cluster=true to its url")
 	}
 }
