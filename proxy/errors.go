@@ -134,7 +134,7 @@ func describeUpstream(e *translate.UpstreamError) *refusal {
 		r.Status, r.Type, r.Code, r.Param, r.NoRetry = e.Status, typeInvalid, "", e.Param, false
 		r.Body, r.BodyType = e.Body, e.ContentType
 	case translate.KindNotFound:
-		r.Code = "upstream_model_not_found"
+		return r // the router chose that model: its mistake, not the client's
 	case translate.KindRateLimited:
 		r.Status, r.Type, r.Code, r.NoRetry = http.StatusTooManyRequests, typeRateLimit, "rate_limit_exceeded", false
 		r.RetryAfter = clampRetryAfter(e.RetryAfter)
