@@ -47,13 +47,17 @@ case $BALANCER in
 esac
 pids+=($!)
 
-for _ in $(seq 200); do
-  if curl -sf -o /dev/null "http://127.0.0.1:$port/readyz"; then
-    echo "ready: http://127.0.0.1:$port/v1 (dashboard http://127.0.0.1:$port/dashboard)"
-    break
-  fi
-  sleep 0.1
-done
+# up waits until the server on that port is ready.
+up() {
+  for _ in $(seq 200); do
+    if curl -sf -o /dev/null "http://127.0.0.1:$1/readyz"; then return; fi
+    sleep 0.1
+  done
+  echo "nothing answers on port $1" >&2
+  exit 1
+}
+for p in $((port + 1)) $((port + 2)) $((port + 3)) "$port"; do up "$p"; done
+echo "ready: http://127.0.0.1:$port/v1 (dashboard http://127.0.0.1:$port/dashboard)"
 
 wait -n "${pids[@]}" || true
 echo "one of the processes has ended; ending the others" >&2

@@ -69,7 +69,7 @@ func (r *replica) proxy(transport http.RoundTripper) *httputil.ReverseProxy {
 	}
 }
 
-// watch asks the replica every half second whether it is ready.
+// watch asks the replica five times a second whether it is ready.
 func (r *replica) watch() {
 	client := http.Client{Timeout: time.Second}
 	for {
@@ -78,6 +78,6 @@ func (r *replica) watch() {
 		if err == nil {
 			res.Body.Close()
 		}
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond)
 	}
 }
