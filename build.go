@@ -188,10 +188,22 @@ func (c *Config) sla(tier string) time.Duration {
 func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
 func (b *builder) embeddings(c *Config) ([]proxy.Deployment, error) {
-	if len(c.Embeddings) > 0 {
-		return nil, Problems{c.problem("embeddings", "not supported yet")}
+	var all []proxy.Deployment
+	for i := range c.Embeddings {
+		u := &c.Embeddings[i]
+		client, err := b.upstream(c, u, "embeddings", 0)
+		if err != nil {
+			return nil, Problems{c.problem(u.key, "%v", err)}
+		}
+		embedder, ok := client.(proxy.Embedder)
+		if !ok {
+			return nil, Problems{c.problem(join(u.key, "provider"), "%s makes no embeddings", u.Provider)}
+		}
+		d := deployment(u)
+		d.Embedder = embedder
+		all = append(all, d)
 	}
-	return nil, nil
+	return all, nil
 }
 
 // deployment is the upstream as the proxy bills and calls it, but for its client.

@@ -16,7 +16,7 @@ var demoYAML []byte
 
 // demoFaults is the share of simulated calls that fail, so that failover shows
 // up within a few dozen requests.
-const demoFaults = 0.05
+const demoFaults = 0.04
 
 func setupDemo(flags *flag.FlagSet) func(context.Context, console, []string) error {
 	address := flags.String("listen", "127.0.0.1:8080", "the `address` to listen on, host:port or unix:/path")

@@ -99,7 +99,6 @@ func (s *Simulated) perToken() time.Duration {
 // makes the first token later.
 func (s *Simulated) fault(ctx context.Context, random *rand.Rand, wait *time.Duration) error {
 	goesWrong, kind := random.Float64() < s.c.FaultRate, random.IntN(10)
-	retryAfter := time.Duration(1+random.IntN(3)) * time.Second
 	if !goesWrong {
 		return nil
 	}
@@ -112,7 +111,7 @@ func (s *Simulated) fault(ctx context.Context, random *rand.Rand, wait *time.Dur
 	}
 	if kind < 4 {
 		return &translate.UpstreamError{Kind: translate.KindRateLimited, Status: 429,
-			Message: "simulated: too many requests", RetryAfter: retryAfter}
+			Message: "simulated: too many requests", RetryAfter: time.Second}
 	}
 	return &translate.UpstreamError{Kind: translate.KindOverloaded, Status: 503,
 		Message: "simulated: the model is overloaded"}

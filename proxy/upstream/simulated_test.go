@@ -318,6 +318,60 @@ func TestSimulatedMayBeLeftEarly(t *testing.T) {
 	})
 }
 
+func TestSimulatedEmbeddings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSimulated(SimulatedConfig{Model: "embed-1", TTFT: time.Second})
+		r, err := translate.ParseEmbedding([]byte(`{"model":"x","input":["a red fox runs","the red fox ran","quarterly tax report","!?"],"dimensions":64}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		got, err := s.Embed(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took < 250*time.Millisecond {
+			t.Errorf("answered after %v", took)
+		}
+		var answer struct {
+			Model string
+			Data  []struct{ Embedding []float64 }
+			Usage struct {
+				Prompt int64 `json:"prompt_tokens"`
+			}
+		}
+		if err := json.Unmarshal(got.Body, &answer); err != nil || len(answer.Data) != 4 || answer.Model != "embed-1" {
+			t.Fatalf("answer %s: %v", got.Body, err)
+		}
+		dot := func(i, j int) (sum float64) {
+			for k, x := range answer.Data[i].Embedding {
+				sum += x * answer.Data[j].Embedding[k]
+			}
+			return sum
+		}
+		if len(answer.Data[0].Embedding) != 64 || dot(0, 0) < 0.999 || dot(0, 0) > 1.001 || dot(3, 3) < 0.999 {
+			t.Errorf("%d dimensions, length %v and %v, want 64 and 1", len(answer.Data[0].Embedding), dot(0, 0), dot(3, 3))
+		}
+		if near, far := dot(0, 1), dot(0, 2); near < far+0.2 {
+			t.Errorf("likeness of related texts %v, of others %v", near, far)
+		}
+		if answer.Usage.Prompt == 0 || got.Usage == nil || got.Usage.InputTokens != answer.Usage.Prompt {
+			t.Errorf("usage %+v, reported %+v", answer.Usage, got.Usage)
+		}
+	})
+}
+
+func TestSimulatedEmbeddingsRefuseTokenIDs(t *testing.T) {
+	r, err := translate.ParseEmbedding([]byte(`{"model":"x","input":[1,2,3]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var invalid *translate.InvalidError
+	if _, err := NewSimulated(SimulatedConfig{}).Embed(t.Context(), r); !errors.As(err, &invalid) || invalid.Param != "input" {
+		t.Errorf("error = %v, want an InvalidError of input", err)
+	}
+}
+
 func FuzzTokenize(f *testing.F) {
 	f.Add("a few words")
 	f.Add("")
