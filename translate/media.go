@@ -41,7 +41,10 @@ func readImage(v gjson.Result) (block, error) {
 
 func imageBlock(url string) (block, error) {
 	b := block{kind: blockImage, media: &media{}}
-	scheme, _, _ := strings.Cut(url, ":")
+	scheme, _, found := strings.Cut(url, ":")
+	if !found {
+		return b, refusef("expected a data: or https: URL")
+	}
 	switch strings.ToLower(scheme) {
 	case "http", "https", "s3":
 		b.media.url = url
