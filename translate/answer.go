@@ -54,14 +54,17 @@ const (
 	callTool            // the client's
 	callCustom          // the client's, with free text for input
 	callJSON            // ours: its input is the answer's text
-	callSilent          // ours: nobody may hear of it
+	callSilent          // nobody may hear of it: ours, or one too many
 )
 
-func (n *names) kindOf(provider string) callKind {
+// kindOf says what becomes of a call, given how many the client has seen.
+func (n *names) kindOf(provider string, calls int) callKind {
 	switch {
 	case provider == n.jsonTool && provider != "":
 		return callJSON
 	case provider == n.silent && provider != "":
+		return callSilent
+	case n.single && calls > 0:
 		return callSilent
 	case n.custom[n.toClient(provider)]:
 		return callCustom
@@ -198,7 +201,7 @@ func (t *jsonText) thinkingBlock(p piece) {
 }
 
 func (w *chunkWriter) callStart(p piece) (Chunk, bool) {
-	w.open, w.said = w.names.kindOf(p.name), false
+	w.open, w.said = w.names.kindOf(p.name, w.calls), false
 	w.custom.Reset()
 	if w.open == callJSON || w.open == callSilent {
 		return Chunk{}, false
@@ -378,7 +381,7 @@ func (a *wholeAnswer) add(p piece) {
 	case pieceSigned, pieceRedacted:
 		a.blocks = append(a.blocks, p)
 	case pieceCall:
-		a.open = a.names.kindOf(p.name)
+		a.open = a.names.kindOf(p.name, len(a.calls))
 		if a.open == callTool || a.open == callCustom {
 			a.calls = append(a.calls, wholeCall{id: p.id, name: a.names.toClient(p.name), custom: a.open == callCustom})
 		}

@@ -30,10 +30,14 @@ func (c *chat) shape(caps Capabilities) (*plan, error) {
 	if err := c.settleTools(caps); err != nil {
 		return nil, err
 	}
-	p := &plan{names: &names{legacy: c.legacy}}
+	oneCall := c.legacy || c.parallelTools != nil && !*c.parallelTools
+	p := &plan{names: &names{legacy: c.legacy, single: oneCall}}
 	p.schema, p.names.jsonTool = c.settleFormat(caps)
 	if err := c.normalize(caps); err != nil {
 		return nil, err
+	}
+	if caps.MaxOutput > 0 {
+		c.maxTokens = min(c.maxTokens, caps.MaxOutput)
 	}
 	var err error
 	if p.reasoning, err = c.settleReasoning(caps); err != nil {
@@ -49,6 +53,9 @@ func (c *chat) shape(caps Capabilities) (*plan, error) {
 		}
 	}
 	if c.needsPlaceholder() {
+		if !caps.Tools {
+			return nil, &InvalidError{Param: "messages", Code: "unsupported_content", Message: "this model cannot read tool calls"}
+		}
 		c.tools = []tool{placeholderTool}
 		p.names.silent = placeholderTool.name
 	}

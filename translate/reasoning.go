@@ -54,7 +54,7 @@ func (c *chat) settleReasoning(caps Capabilities) (reasoning, error) {
 		return reasoning{}, nil
 	}
 	if r.mode == reasoningBudget {
-		return c.fitBudget(r)
+		return c.fitBudget(r, caps.MaxOutput), nil
 	}
 	return r, nil
 }
@@ -101,18 +101,21 @@ func (c *chat) budgetReasoning() reasoning {
 	return reasoning{}
 }
 
-// fitBudget keeps the budget under the output limit.
-func (c *chat) fitBudget(r reasoning) (reasoning, error) {
-	switch {
-	case c.maxTokens == 0:
+// fitBudget keeps the budget under the output limit, and that under the
+// model's own (0 when unknown).
+func (c *chat) fitBudget(r reasoning, maxOutput int64) reasoning {
+	if c.maxTokens == 0 {
 		c.maxTokens = r.budget + thinkingHeadroom
-	case c.maxTokens <= minThinkingBudget:
-		c.cannot(c.reasoningParam(), false, "the output limit leaves no room for thinking")
-		return reasoning{}, nil
-	default:
-		r.budget = min(r.budget, c.maxTokens-1)
+		if maxOutput > 0 {
+			c.maxTokens = min(c.maxTokens, maxOutput)
+		}
 	}
-	return r, nil
+	if c.maxTokens <= minThinkingBudget {
+		c.cannot(c.reasoningParam(), false, "the output limit leaves no room for thinking")
+		return reasoning{}
+	}
+	r.budget = min(r.budget, c.maxTokens-1)
+	return r
 }
 
 func (c *chat) adaptiveReasoning() reasoning {

@@ -283,6 +283,8 @@ type names struct {
 	jsonTool string
 	// silent is the name of a tool whose calls are dropped.
 	silent string
+	// single leaves the client only the first call of an answer.
+	single bool
 }
 
 // toClient gives the client's name for a provider's.
