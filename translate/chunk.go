@@ -6,7 +6,9 @@ import "iter"
 type Chunk struct {
 	// Data is the JSON of one chat.completion.chunk, or of one chat.completion
 	// when Whole is set. Valid until the next chunk is asked for. Empty when
-	// the chunk carries accounting only (a withheld usage chunk, say).
+	// the chunk carries accounting only (a withheld usage chunk, say). A
+	// pass-through chunk may hold line feeds, where its event had several data
+	// lines.
 	Data []byte
 	// Whole marks a complete chat.completion.
 	Whole bool
@@ -18,6 +20,14 @@ type Chunk struct {
 	// More says that the next chunk is already in memory, so that flushing can
 	// wait for it.
 	More bool
+	// Done says that the answer is complete, and comes with no Data: the
+	// client's stream can be ended at once, for what follows is only the
+	// upstream connection being made ready for its next use. Not every
+	// upstream sends it.
+	Done bool
+	// Malformed says that the upstream's JSON, or the usage it reported, makes
+	// no sense. Data is passed on all the same.
+	Malformed bool
 
 	// OutputBytes is the number of bytes of model output in this chunk: an
 	// upper bound of its tokens.
@@ -27,7 +37,8 @@ type Chunk struct {
 	Usage *Usage
 	// Finish is the finish_reason when this chunk carries one.
 	Finish string
-	// Head is set on the first chunk of an answer.
+	// Head is set on the first chunk of an answer, and again on the first that
+	// is not a comment.
 	Head *Head
 }
 
@@ -41,6 +52,20 @@ type Head struct {
 	RequestID string   // the provider's id of this call
 	Dropped   []string // request fields that had to be dropped, in the request's order
 	Created   int64    // unix seconds
+}
+
+// Event is one server-sent event, or a piece of one.
+type Event struct {
+	Name string // the event field; "" for a plain message
+	// Data is the event's data, its lines joined by line feeds. Valid until
+	// the next event is asked for.
+	Data    []byte
+	Comment bool // a comment line: Data is its text
+	Partial bool // the data goes on in the next event
+	More    bool // the next event is already in memory
+	// Cut says that the stream ended before the blank line that ends an event:
+	// the data may or may not be all of it.
+	Cut bool
 }
 
 // Usage is the token count of one upstream call, as reported.

@@ -1,8 +1,14 @@
 package translate
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/tidwall/gjson"
 )
 
 // InvalidError says that the client's request cannot be served as it is.
@@ -72,3 +78,146 @@ func (e *UpstreamError) Error() string {
 }
 
 func (e *UpstreamError) Unwrap() error { return e.Err }
+
+// OpenAIError reads the error of an OpenAI-compatible upstream: its status,
+// what it asked us to wait, and the start of its body. What a client may see
+// of it is what concerns the client's own request; of all else, which may
+// speak of our account or network, only the kind is told.
+func OpenAIError(status int, retryAfter time.Duration, contentType string, body []byte) *UpstreamError {
+	d := readErrorDetail(body)
+	e := d.upstreamError(status)
+	e.Status, e.RetryAfter = status, retryAfter
+	if (e.Kind == KindInvalid || e.Kind == KindNotFound) && d.json {
+		e.Body, e.ContentType = body, contentType
+	}
+	return e
+}
+
+// inBandError is an error that came where an answer was due. whole is the JSON
+// object around it.
+func inBandError(detail, whole []byte) *UpstreamError {
+	d := readErrorDetail(detail)
+	status, _ := strconv.Atoi(d.Code)
+	if status < 400 || status > 599 {
+		status = d.statusByName()
+	}
+	e := d.upstreamError(status)
+	if e.Kind == KindInvalid {
+		e.Status = status
+		e.Body, e.ContentType = bytes.Clone(whole), "application/json"
+	}
+	return e
+}
+
+// errorDetail is the inside of an error object.
+type errorDetail struct {
+	Message, Type, Param, Code string
+	json                       bool // it came as a JSON object
+}
+
+// readErrorDetail finds the error in a body: {"error":{…}}, {"error":"…"}, or
+// the detail itself.
+func readErrorDetail(body []byte) (d errorDetail) {
+	if !gjson.ValidBytes(body) {
+		return d
+	}
+	root := gjson.ParseBytes(body)
+	d.json = root.IsObject()
+	if root.IsArray() { // Gemini wraps its errors so
+		root = root.Get("0")
+	}
+	if e := root.Get("error"); e.IsObject() {
+		root = e
+	} else if e.Type == gjson.String {
+		root = e
+	}
+	if root.Type == gjson.String {
+		d.Message = root.Str
+		return d
+	}
+	d.Message = root.Get("message").String()
+	d.Type = root.Get("type").String()
+	d.Param = root.Get("param").String()
+	d.Code = root.Get("code").String()
+	if d.Type == "" {
+		d.Type = root.Get("status").String()
+	}
+	return d
+}
+
+// has reports whether the error's code or type is one of names.
+func (d errorDetail) has(names ...string) bool {
+	return slices.Contains(names, strings.ToLower(d.Code)) || slices.Contains(names, strings.ToLower(d.Type))
+}
+
+// statusByName finds the status that an error without one would have had.
+func (d errorDetail) statusByName() int {
+	switch {
+	case d.has("insufficient_quota", "rate_limit_exceeded", "rate_limit_error", "requests", "tokens", "too_many_requests", "resource_exhausted"):
+		return 429
+	case d.has("overloaded_error", "overloaded", "server_is_overloaded", "slow_down", "service_unavailable", "service_unavailable_error", "unavailable"):
+		return 503
+	case d.has("timeout", "timeout_error", "request_timeout", "deadline_exceeded"):
+		return 504
+	case d.has("authentication_error", "invalid_api_key", "unauthenticated"):
+		return 401
+	case d.has("permission_error", "permission_denied"):
+		return 403
+	case d.has("not_found_error", "model_not_found", "not_found"):
+		return 404
+	case d.has("invalid_request_error", "context_length_exceeded", "invalid_argument", "badrequesterror", "content_policy_violation"):
+		return 400
+	}
+	return 500
+}
+
+// upstreamError judges an error by its status and, where that is not enough,
+// by its code.
+func (d errorDetail) upstreamError(status int) *UpstreamError {
+	switch kind := d.kind(status); kind {
+	case KindInvalid:
+		e := &UpstreamError{Kind: kind, Type: "invalid_request_error", Code: d.Code, Param: d.Param, Message: d.Message}
+		if e.Message == "" {
+			e.Message = "The upstream refused the request as invalid."
+		}
+		return e
+	case KindNotFound:
+		return &UpstreamError{Kind: kind, Code: "model_not_found", Message: "The upstream does not have this model."}
+	case KindRateLimited:
+		return &UpstreamError{Kind: kind, Code: "rate_limit_exceeded", Message: "The upstream is limiting requests. Try again later."}
+	case KindQuota:
+		return &UpstreamError{Kind: kind, Code: "upstream_quota_exceeded", Message: "The quota at the upstream is used up."}
+	case KindAuth:
+		return &UpstreamError{Kind: kind, Code: "upstream_auth_error", Message: "The upstream refused this router's credential."}
+	case KindTimeout:
+		return &UpstreamError{Kind: kind, Code: "upstream_timeout", Message: "The upstream did not answer in time."}
+	case KindOverloaded:
+		return &UpstreamError{Kind: kind, Code: "upstream_overloaded", Message: "The upstream is overloaded. Try again later."}
+	case KindBadResponse:
+		return &UpstreamError{Kind: kind, Code: "upstream_redirect", Message: "The upstream answered with a redirect, which is not followed."}
+	default:
+		return &UpstreamError{Kind: kind, Code: "upstream_error", Message: "The upstream failed to answer the request."}
+	}
+}
+
+func (d errorDetail) kind(status int) Kind {
+	switch {
+	case status >= 300 && status < 400:
+		return KindBadResponse
+	case status == 402, d.has("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance", "billing_not_active"):
+		return KindQuota
+	case status == 401, status == 403, d.has("invalid_api_key"), strings.Contains(d.Message, "API key not valid"):
+		return KindAuth
+	case status == 404, status == 410, d.has("model_not_found", "model_decommissioned"):
+		return KindNotFound
+	case status == 400, status == 413, status == 422:
+		return KindInvalid
+	case status == 429:
+		return KindRateLimited
+	case status == 408, status == 504, status == 524:
+		return KindTimeout
+	case status == 503, status == 529, status == 498, d.has("overloaded_error", "server_is_overloaded"):
+		return KindOverloaded
+	}
+	return KindServer
+}

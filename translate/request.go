@@ -4,6 +4,8 @@
 // the network, of clocks, of money or of tiers.
 package translate
 
+import "fmt"
+
 // Request is one chat-completions request: the client's JSON as it came, and
 // the few facts we route and bill by. It is never changed once made; For makes
 // the variant that one attempt sends. Safe for concurrent use.
@@ -40,22 +42,299 @@ type Request struct {
 	MetadataUser     string // metadata.user_id
 	MetadataBudget   string // metadata.budget_usd, a number's or a string's text
 
+	// ClientKey is the caller's own credential, for upstreams to which it is
+	// passed on. The proxy sets it; it is never part of Body.
+	ClientKey Secret
+	// Forward are the caller's headers that go on to a pass-through upstream,
+	// by canonical name: traceparent, say. The proxy fills it from its
+	// allow-list.
+	Forward map[string]string
+
 	members members // where the top-level members stand in Body
 }
 
-// Edit is what one attempt changes in the client's JSON. The zero value
-// changes nothing.
-type Edit struct {
-	Model string // replaces model; "" keeps it
-	// MaxTokens, when above 0, sets the output limit: in the client's own
-	// field when it named one, else in LimitField.
-	MaxTokens  int64
-	LimitField string // max_tokens or max_completion_tokens
-	// AskUsage sets stream_options.include_usage on a stream.
-	AskUsage bool
-	// KeepUsageField leaves the "usage" request field in (OpenRouter reads it).
-	KeepUsageField bool
-	// Set replaces request fields, Default fills in absent ones: top-level
-	// names with their JSON values.
-	Set, Default map[string]string
+// What a token count must allow for beside the body's own bytes, which count
+// in full: the frame that a model's template puts around a message, and the
+// preamble that some providers write when there are tools.
+const (
+	messageOverhead = 16
+	toolsOverhead   = 512
+)
+
+// ParseRequest reads a chat-completions request. It checks what routing,
+// billing and splicing rely on; what an upstream judges better passes. The
+// error is an *InvalidError. The Request keeps body, which must not be changed
+// afterwards.
+func ParseRequest(body []byte) (*Request, error) {
+	p := requestParser{
+		scanner: scanner{b: body, maxDepth: maxRequestDepth},
+		r:       &Request{Body: body, N: 1, members: make(members, 0, 12)},
+	}
+	p.request()
+	if p.err != nil {
+		return nil, p.err
+	}
+	return p.r, nil
+}
+
+// Raw is the JSON of the top-level member of that name, nil when there is
+// none.
+func (r *Request) Raw(name string) []byte {
+	i := r.members.find(name)
+	if i < 0 {
+		return nil
+	}
+	return r.Body[r.members[i].value:r.members[i].to]
+}
+
+// requestParser fills a Request in one walk over its body.
+type requestParser struct {
+	scanner
+	r     *Request
+	names map[string]bool // of the members so far, once there are many
+
+	texts  []quoted // text of the message at hand
+	newest []quoted // text of the newest user turn
+	parts  int
+	media  int64 // bytes of inline media
+}
+
+func (p *requestParser) refuse(param, code, format string, args ...any) {
+	if p.err == nil {
+		p.err = &InvalidError{Message: fmt.Sprintf(format, args...), Param: param, Code: code}
+	}
+}
+
+func (p *requestParser) request() {
+	if p.next() != '{' {
+		p.fail("expected an object")
+		return
+	}
+	for more := p.open('{'); more; more = p.more('}') {
+		p.next()
+		start := p.i
+		name := p.bytes(p.key())
+		if p.err != nil {
+			return
+		}
+		f := fieldOf(name)
+		p.claim(name, f, start)
+		if p.err != nil {
+			return
+		}
+		p.member(f)
+	}
+	p.end()
+	if p.err != nil {
+		return
+	}
+	if p.r.Messages == 0 {
+		p.refuse("messages", "missing_required_parameter", "Missing required parameter: 'messages'.")
+		return
+	}
+	p.conclude()
+}
+
+// member reads the value of the member that was claimed last.
+func (p *requestParser) member(f field) {
+	m := &p.r.members[len(p.r.members)-1]
+	switch f {
+	case fieldMessages:
+		p.messages()
+	case fieldTools, fieldFunctions:
+		p.tools(fieldNames[f])
+	default:
+		p.skip()
+	}
+	m.to = p.i
+	if p.err == nil && f != fieldOther {
+		if err := p.r.fact(f, p.b[m.value:m.to]); err != nil {
+			p.err = err
+		}
+	}
+}
+
+// conclude works out what only the whole request tells.
+func (p *requestParser) conclude() {
+	r := p.r
+	if limit, ok := r.limit(fieldMaxCompletionTokens); ok {
+		r.MaxTokens = limit
+	} else if limit, ok := r.limit(fieldMaxTokens); ok {
+		r.MaxTokens = limit
+	}
+	r.InputBytes = int64(len(r.Body)) - p.media + messageOverhead*int64(r.Messages)
+	if r.Tools {
+		r.InputBytes += toolsOverhead
+	}
+	r.Prompt = p.join(p.newest)
+}
+
+// join puts texts together, a line each.
+func (p *requestParser) join(texts []quoted) string {
+	if len(texts) == 1 {
+		return string(p.bytes(texts[0]))
+	}
+	var out []byte
+	for i, t := range texts {
+		if i > 0 {
+			out = append(out, '\n')
+		}
+		out = append(out, p.bytes(t)...)
+	}
+	return string(out)
+}
+
+func (p *requestParser) messages() {
+	switch p.next() {
+	case '[':
+	case 'n': // null means absent
+		p.skip()
+		return
+	default:
+		p.wrongType("messages", "an array of messages")
+		return
+	}
+	for more := p.open('['); more; more = p.more(']') {
+		if p.r.Messages == maxMessages {
+			p.refuse("messages", "array_above_max_length", "Invalid 'messages': array too long. Expected at most %d messages.", maxMessages)
+			return
+		}
+		if p.next() != '{' {
+			p.wrongType(fmt.Sprintf("messages[%d]", p.r.Messages), "an object")
+			return
+		}
+		p.message()
+		p.r.Messages++
+	}
+	if p.err == nil && p.r.Messages == 0 {
+		p.refuse("messages", "empty_array", "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.")
+	}
+}
+
+// message reads one message, and keeps its text when it is the user's.
+func (p *requestParser) message() {
+	p.texts = p.texts[:0]
+	user := false
+	for more := p.open('{'); more; more = p.more('}') {
+		switch k := p.key(); string(p.bytes(k)) {
+		case "role":
+			if p.next() == '"' {
+				user = string(p.bytes(p.text())) == "user"
+			} else {
+				p.skip()
+			}
+		case "content":
+			p.content()
+		default:
+			p.skip()
+		}
+	}
+	if user {
+		p.texts, p.newest = p.newest, p.texts
+	}
+}
+
+// content reads a message's content: a string, or an array of parts.
+func (p *requestParser) content() {
+	p.texts = p.texts[:0]
+	switch p.next() {
+	case '"':
+		p.texts = append(p.texts, p.text())
+	case '[':
+		for more := p.open('['); more; more = p.more(']') {
+			if p.parts++; p.parts > maxParts {
+				p.refuse("messages", "array_above_max_length", "Invalid 'messages': more than %d content parts.", maxParts)
+				return
+			}
+			if p.next() == '{' {
+				p.part()
+			} else {
+				p.skip()
+			}
+		}
+	default:
+		p.skip()
+	}
+}
+
+// part reads one content part. A part counts as media by its payload's name:
+// its type might be given twice.
+func (p *requestParser) part() {
+	for more := p.open('{'); more; more = p.more('}') {
+		switch k := p.key(); string(p.bytes(k)) {
+		case "text":
+			if p.next() == '"' {
+				p.texts = append(p.texts, p.text())
+			} else {
+				p.skip()
+			}
+		case "image_url":
+			p.r.Images++
+			p.payload()
+		case "input_audio":
+			p.r.Audio++
+			p.payload()
+		case "file":
+			p.r.Files++
+			p.payload()
+		default:
+			p.skip()
+		}
+	}
+}
+
+// payload passes over a media part's object and notes the bytes of what is
+// inline in it.
+func (p *requestParser) payload() {
+	if p.next() == '"' { // "image_url": "data:…" is accepted by some
+		p.inline(p.text())
+		return
+	}
+	if p.next() != '{' {
+		p.skip()
+		return
+	}
+	for more := p.open('{'); more; more = p.more('}') {
+		switch k := p.key(); string(p.bytes(k)) {
+		case "url", "data", "file_data":
+			if p.next() == '"' {
+				p.inline(p.text())
+				continue
+			}
+		}
+		p.skip()
+	}
+}
+
+func (p *requestParser) inline(q quoted) { p.media += int64(q.to - q.from) }
+
+// tools counts the tools.
+func (p *requestParser) tools(name string) {
+	switch p.next() {
+	case '[':
+	case 'n':
+		p.skip()
+		return
+	default:
+		p.wrongType(name, "an array")
+		return
+	}
+	n := 0
+	for more := p.open('['); more; more = p.more(']') {
+		if n++; n > maxTools {
+			p.refuse(name, "array_above_max_length", "Invalid '%s': array too long. Expected at most %d.", name, maxTools)
+			return
+		}
+		p.skip()
+	}
+	p.r.Tools = p.r.Tools || n > 0
+}
+
+// wrongType refuses the value ahead, once it is known to be JSON at all.
+func (p *requestParser) wrongType(param, want string) {
+	from := p.i
+	p.skip()
+	if p.err == nil {
+		p.err = invalidType(param, want, p.b[from:p.i])
+	}
 }

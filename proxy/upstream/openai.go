@@ -1,0 +1,328 @@
+package upstream
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/inference-router/inference-router/translate"
+)
+
+// OpenAIConfig says where an OpenAI-compatible API is.
+type OpenAIConfig struct {
+	Name     string // of the upstream, for messages about the configuration
+	Provider string // openai, groq, azure, …
+	// BaseURL is what an OpenAI client calls its base URL; a query in it is
+	// kept. For Azure it may also be the resource's or the deployment's root.
+	BaseURL string
+	APIKey  translate.Secret // empty: no credential is sent
+	// ForwardClientKey sends the caller's own credential in the place of
+	// APIKey.
+	ForwardClientKey bool
+	Headers          map[string]string // sent with each request
+	Connect          time.Duration     // until there is a connection; 0 = 2 s
+}
+
+// OpenAI passes requests through to an OpenAI-compatible API.
+type OpenAI struct {
+	transport *http.Transport
+	base      *url.URL
+	chat      *url.URL
+	header    http.Header // shared by all requests, never changed
+	keyHeader string      // the credential's header; "" for Authorization
+	clientKey bool
+
+	noStreamOptions atomic.Bool // it has refused stream_options
+}
+
+// NewOpenAI makes an upstream of an OpenAI-compatible API.
+func NewOpenAI(c OpenAIConfig) (*OpenAI, error) {
+	base, err := parseBaseURL(c.BaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("upstream %s: base_url: %w", c.Name, err)
+	}
+	u := &OpenAI{transport: newTransport(c.Connect), clientKey: c.ForwardClientKey}
+	if isAzure(c.Provider, base) {
+		azureBase(base)
+		u.keyHeader = "Api-Key"
+	}
+	u.base = base
+	u.chat = u.endpoint("/chat/completions")
+	u.header = http.Header{
+		"Content-Type":    {"application/json"},
+		"Accept-Encoding": {"identity"},
+		"User-Agent":      {"inference-router"},
+	}
+	if c.APIKey != "" && !c.ForwardClientKey {
+		u.setKey(u.header, c.APIKey)
+	}
+	for name, value := range c.Headers {
+		if strings.ContainsAny(name+value, "\r\n\x00") || name == "" {
+			return nil, fmt.Errorf("upstream %s: headers: %q is not a header", c.Name, name)
+		}
+		u.header.Set(name, value)
+	}
+	return u, nil
+}
+
+// parseBaseURL checks the root under which the API is.
+func parseBaseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("not a URL")
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return nil, fmt.Errorf("want a URL such as https://api.openai.com/v1")
+	case u.User != nil:
+		return nil, fmt.Errorf("a credential in the URL would be logged by others: use api_key")
+	case u.Fragment != "":
+		return nil, fmt.Errorf("a URL with a fragment is no base URL")
+	}
+	u.Path = strings.TrimRight(u.Path, "/")
+	u.RawPath = strings.TrimRight(u.RawPath, "/")
+	return u, nil
+}
+
+func isAzure(provider string, u *url.URL) bool {
+	host := strings.ToLower(u.Hostname())
+	return provider == "azure" ||
+		strings.HasSuffix(host, ".openai.azure.com") || strings.HasSuffix(host, ".cognitiveservices.azure.com")
+}
+
+// azureBase completes an Azure URL: a resource's root gets the path of the
+// API that needs no version, a deployment's the version it needs.
+func azureBase(u *url.URL) {
+	switch {
+	case u.Path == "":
+		u.Path = "/openai/v1"
+	case strings.Contains(u.Path, "/deployments/") && !u.Query().Has("api-version"):
+		q := u.Query()
+		q.Set("api-version", "2024-10-21")
+		u.RawQuery = q.Encode()
+	}
+}
+
+// endpoint is a path under the base URL.
+func (u *OpenAI) endpoint(path string) *url.URL {
+	e := *u.base
+	e.Path += path
+	if e.RawPath != "" {
+		e.RawPath += path
+	}
+	return &e
+}
+
+func (u *OpenAI) setKey(h http.Header, key translate.Secret) {
+	if u.keyHeader != "" {
+		h.Set(u.keyHeader, key.Reveal())
+		return
+	}
+	h.Set("Authorization", "Bearer "+key.Reveal())
+}
+
+// Close gives up the connections that are idle.
+func (u *OpenAI) Close() { u.transport.CloseIdleConnections() }
+
+// headers are those of one request; mostly the shared ones.
+func (u *OpenAI) headers(key translate.Secret, forward map[string]string) http.Header {
+	if !u.clientKey && len(forward) == 0 {
+		return u.header
+	}
+	h := u.header.Clone()
+	for name, value := range forward {
+		if h.Get(name) == "" {
+			h.Set(name, value)
+		}
+	}
+	if u.clientKey && key != "" {
+		u.setKey(h, key)
+	}
+	return h
+}
+
+// Chat sends r and passes on the answer. A request for a stream that is
+// answered in one piece yields one whole chunk.
+func (u *OpenAI) Chat(ctx context.Context, r *translate.Request) translate.Chunks {
+	return func(yield func(translate.Chunk, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		resp, err := u.send(ctx, r)
+		if err != nil {
+			yield(translate.Chunk{}, err)
+			return
+		}
+		defer func() { _ = resp.Body.Close() }()
+		kind, body := answerKind(resp)
+		resp.Body = body
+		switch {
+		case kind == "sse" && r.Stream:
+			u.relay(ctx, cancel, r, resp, yield)
+		case kind == "json":
+			yield(u.whole(ctx, resp))
+		case kind == "sse":
+			yield(translate.Chunk{}, badResponse("The upstream sent a stream where a whole answer was asked for.", nil))
+		default:
+			yield(translate.Chunk{}, badResponse("The upstream's answer is not JSON.", nil))
+		}
+	}
+}
+
+// send posts the request and returns an answer with a good status. An upstream
+// that refuses stream_options is asked again without, and from then on.
+func (u *OpenAI) send(ctx context.Context, r *translate.Request) (*http.Response, error) {
+	asked := r.Raw("stream_options") != nil
+	if asked && u.noStreamOptions.Load() {
+		r, asked = r.For(translate.Edit{NoStreamOptions: true, KeepUsageField: true}), false
+	}
+	header := u.headers(r.ClientKey, r.Forward)
+	resp, err := post(ctx, u.transport, u.chat, header, r.Body)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode < 300 {
+		return resp, nil
+	}
+	e := u.statusError(resp)
+	if asked && e.Kind == translate.KindInvalid && bytes.Contains(e.Body, []byte("stream_options")) {
+		r = r.For(translate.Edit{NoStreamOptions: true, KeepUsageField: true})
+		resp, err = post(ctx, u.transport, u.chat, header, r.Body)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode < 300 {
+			u.noStreamOptions.Store(true)
+			return resp, nil
+		}
+		e = u.statusError(resp)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return nil, e
+}
+
+// statusError reads an error answer and closes it.
+func (u *OpenAI) statusError(resp *http.Response) *translate.UpstreamError {
+	defer func() { _ = resp.Body.Close() }()
+	body, err := readAll(resp, maxErrorBody)
+	if err != nil {
+		body = nil
+	}
+	e := translate.OpenAIError(resp.StatusCode, retryAfter(resp.Header), resp.Header.Get("Content-Type"), body)
+	if e.Kind == translate.KindAuth && u.clientKey { // the caller's own mistake, then
+		e.Kind, e.Type, e.Code = translate.KindInvalid, "authentication_error", "invalid_api_key"
+		e.Message = "The upstream refused the API key."
+	}
+	return e
+}
+
+// whole reads an answer in one piece.
+func (u *OpenAI) whole(ctx context.Context, resp *http.Response) (translate.Chunk, error) {
+	body, err := readAll(resp, maxAnswer)
+	if ctx.Err() != nil {
+		return translate.Chunk{}, context.Cause(ctx)
+	}
+	if err != nil {
+		return translate.Chunk{}, wholeError(err)
+	}
+	c, err := translate.WholeOpenAI(body)
+	c.Head = &translate.Head{RequestID: requestID(resp.Header)}
+	return c, err
+}
+
+// relay passes on a stream. Once the answer is complete, the rest is read so
+// that the connection can be used again.
+func (u *OpenAI) relay(ctx context.Context, cancel func(), r *translate.Request, resp *http.Response, yield func(translate.Chunk, error) bool) {
+	body, _, err := decoded(resp)
+	if err != nil {
+		yield(translate.Chunk{}, badResponse("The upstream's answer cannot be read.", err))
+		return
+	}
+	o := translate.OpenAIOptions{
+		HideUsage: !r.IncludeUsage && !r.IncludeCost,
+		RequestID: requestID(resp.Header),
+	}
+	for c, err := range translate.FromOpenAI(judged(ctx, readEvents(body)), o) {
+		if !yield(c, err) || err != nil {
+			return
+		}
+		if c.Done {
+			drain(resp.Body, cancel)
+			return
+		}
+	}
+}
+
+// judged makes a broken stream's error say what it means.
+func judged(ctx context.Context, events iter.Seq2[translate.Event, error]) iter.Seq2[translate.Event, error] {
+	return func(yield func(translate.Event, error) bool) {
+		begun := false
+		for e, err := range events {
+			switch {
+			case err != nil && ctx.Err() != nil:
+				err = context.Cause(ctx)
+			case err != nil:
+				err = streamError(err, begun)
+			}
+			begun = begun || !e.Comment
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// answerKind tells what an answer is: sse, json, or "" for anything else.
+// Where the content type does not say, its first byte does.
+func answerKind(resp *http.Response) (string, io.ReadCloser) {
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case kind == "text/event-stream":
+		return "sse", resp.Body
+	case kind == "application/json", strings.HasSuffix(kind, "+json"):
+		return "json", resp.Body
+	case resp.Header.Get("Content-Encoding") != "":
+		return "json", resp.Body
+	}
+	b := bufio.NewReader(resp.Body)
+	first := byte(0)
+	for n := 1; n < 512; n++ {
+		have, err := b.Peek(n)
+		if err != nil {
+			break
+		}
+		if first = have[n-1]; first > ' ' {
+			break
+		}
+	}
+	rest := struct {
+		io.Reader
+		io.Closer
+	}{b, resp.Body}
+	switch first {
+	case '{':
+		return "json", rest
+	case 'd', 'e', ':', 'i', 'r':
+		return "sse", rest
+	}
+	return "", rest
+}
+
+// requestID is the provider's id of a call, if it looks like one.
+func requestID(h http.Header) string {
+	for _, name := range []string{"X-Request-Id", "Request-Id", "Apim-Request-Id"} {
+		if id := h.Get(name); id != "" && len(id) <= 128 {
+			return id
+		}
+	}
+	return ""
+}

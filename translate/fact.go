@@ -1,0 +1,220 @@
+package translate
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// fact takes in what a known top-level member says. raw is valid JSON; null
+// means that the member is absent.
+func (r *Request) fact(f field, raw []byte) *InvalidError {
+	name := fieldNames[f]
+	if raw[0] == 'n' && f != fieldMessages {
+		return nil
+	}
+	switch f {
+	case fieldModel:
+		return stringFact(name, raw, &r.Model)
+	case fieldUser:
+		return stringFact(name, raw, &r.User)
+	case fieldSafetyIdentifier:
+		return stringFact(name, raw, &r.SafetyIdentifier)
+	case fieldStream:
+		return boolFact(name, raw, &r.Stream)
+	case fieldMaxTokens, fieldMaxCompletionTokens:
+		_, err := integer(name, raw, 1, math.MaxInt32)
+		return err
+	case fieldN:
+		n, err := integer(name, raw, 1, 128)
+		if err == nil {
+			r.N = n
+		}
+		return err
+	case fieldTemperature:
+		return inRange(name, raw, 2)
+	case fieldTopP:
+		return inRange(name, raw, 1)
+	case fieldStreamOptions, fieldMetadata, fieldResponseFormat:
+		if raw[0] != '{' {
+			return invalidType(name, "an object", raw)
+		}
+		return r.nested(f, raw)
+	case fieldUsage:
+		if raw[0] == '{' {
+			return r.nested(f, raw)
+		}
+	}
+	return nil
+}
+
+// nested takes in the members that we act on of an object.
+func (r *Request) nested(f field, raw []byte) (err *InvalidError) {
+	s := scanner{b: raw, maxDepth: maxRequestDepth}
+	var seen [3]bool
+	for more := s.open('{'); more && err == nil; more = s.more('}') {
+		k := s.bytes(s.key())
+		from := s.i
+		s.skip()
+		value := s.b[from:s.i]
+		var which int
+		switch fieldNames[f] + "." + string(k) {
+		case "stream_options.include_usage":
+			err = boolFact("stream_options.include_usage", value, &r.IncludeUsage)
+		case "usage.include":
+			if value[0] == 't' || value[0] == 'f' {
+				err = boolFact("usage.include", value, &r.IncludeCost)
+			}
+		case "metadata.user_id":
+			err = stringFact("metadata.user_id", value, &r.MetadataUser)
+		case "metadata.budget_usd":
+			which = 1
+			err = moneyFact("metadata.budget_usd", value, &r.MetadataBudget)
+		case "response_format.type":
+			var kind string
+			err = stringFact("response_format.type", value, &kind)
+			r.Schema = kind == "json_schema" || kind == "json_object"
+		default:
+			which = 2
+		}
+		if err == nil && which < 2 && seen[which] {
+			name := fieldNames[f] + "." + string(k)
+			err = &InvalidError{
+				Message: fmt.Sprintf("Duplicate parameter: '%s' is given more than once.", name),
+				Param:   name, Code: "duplicate_parameter",
+			}
+		}
+		seen[which] = true
+	}
+	return err
+}
+
+func stringFact(param string, raw []byte, to *string) *InvalidError {
+	switch raw[0] {
+	case '"':
+		s := scanner{b: raw}
+		*to = string(s.bytes(s.text()))
+		return nil
+	case 'n':
+		return nil
+	}
+	return invalidType(param, "a string", raw)
+}
+
+func boolFact(param string, raw []byte, to *bool) *InvalidError {
+	switch raw[0] {
+	case 't', 'f':
+		*to = raw[0] == 't'
+		return nil
+	case 'n':
+		return nil
+	}
+	return invalidType(param, "a boolean", raw)
+}
+
+// moneyFact keeps a number's own text, so that no float rounds it.
+func moneyFact(param string, raw []byte, to *string) *InvalidError {
+	if raw[0] == '-' || raw[0]-'0' <= 9 {
+		*to = string(raw)
+		return nil
+	}
+	if raw[0] == '"' || raw[0] == 'n' {
+		return stringFact(param, raw, to)
+	}
+	return invalidType(param, "a number or a string", raw)
+}
+
+// integer reads a whole number, which may be written as 10.0 or 1e1.
+func integer(param string, raw []byte, low, high int64) (int64, *InvalidError) {
+	n, ok := wholeValue(raw, float64(high))
+	switch {
+	case !ok && raw[0] != '-' && raw[0]-'0' > 9:
+		return 0, invalidType(param, "an integer", raw)
+	case !ok && !isFinite(raw):
+		return 0, outOfRange(param, "integer_above_max_value", "integer above maximum value. Expected a value <= %d", high)
+	case !ok:
+		return 0, &InvalidError{
+			Message: fmt.Sprintf("Invalid type for '%s': expected an integer, but got a decimal number instead.", param),
+			Param:   param, Code: "invalid_type",
+		}
+	case n < low:
+		return 0, outOfRange(param, "integer_below_min_value", "integer below minimum value. Expected a value >= %d", low)
+	case n > high:
+		return 0, outOfRange(param, "integer_above_max_value", "integer above maximum value. Expected a value <= %d", high)
+	}
+	return n, nil
+}
+
+// wholeValue reads a JSON number that is whole. Above most it returns
+// something above most.
+func wholeValue(raw []byte, most float64) (int64, bool) {
+	if n, ok := shortInteger(raw); ok {
+		return n, true
+	}
+	v, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || v != math.Trunc(v) {
+		return 0, false
+	}
+	if v > most {
+		return int64(min(most, 1<<62)) + 1, true
+	}
+	return int64(max(v, -1)), true
+}
+
+// shortInteger reads up to 18 plain digits.
+func shortInteger(raw []byte) (n int64, ok bool) {
+	if len(raw) == 0 || len(raw) > 18 {
+		return 0, false
+	}
+	for _, c := range raw {
+		if c-'0' > 9 {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
+}
+
+func isFinite(raw []byte) bool {
+	_, err := strconv.ParseFloat(string(raw), 64)
+	return err == nil
+}
+
+// inRange checks a number from 0 to high.
+func inRange(param string, raw []byte, high float64) *InvalidError {
+	if raw[0] != '-' && raw[0]-'0' > 9 {
+		return invalidType(param, "a decimal", raw)
+	}
+	v, err := strconv.ParseFloat(string(raw), 64)
+	switch {
+	case v < 0:
+		return outOfRange(param, "decimal_below_min_value", "decimal below minimum value. Expected a value >= %d", 0)
+	case err != nil || v > high:
+		return outOfRange(param, "decimal_above_max_value", "decimal above maximum value. Expected a value <= %d", int64(high))
+	}
+	return nil
+}
+
+func outOfRange(param, code, format string, bound int64) *InvalidError {
+	return &InvalidError{Message: "Invalid '" + param + "': " + fmt.Sprintf(format, bound) + ".", Param: param, Code: code}
+}
+
+func invalidType(param, want string, raw []byte) *InvalidError {
+	got := "a number"
+	switch raw[0] {
+	case '"':
+		got = "a string"
+	case '{':
+		got = "an object"
+	case '[':
+		got = "an array"
+	case 't', 'f':
+		got = "a boolean"
+	case 'n':
+		got = "null"
+	}
+	return &InvalidError{
+		Message: fmt.Sprintf("Invalid type for '%s': expected %s, but got %s instead.", param, want, got),
+		Param:   param, Code: "invalid_type",
+	}
+}

@@ -1,0 +1,431 @@
+package translate
+
+import (
+	"encoding/binary"
+	"fmt"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// scanner walks JSON once, without building anything. It is strict: what it
+// accepts is valid RFC 8259 JSON. Objects and arrays are walked so:
+//
+//	for more := s.open('{'); more; more = s.more('}') {
+//		key := s.key()
+//		s.skip()
+//	}
+//
+// After the first failure err is set and every call returns at once.
+type scanner struct {
+	b        []byte
+	i        int
+	depth    int
+	maxDepth int
+	lax      bool // tolerate broken UTF-8 inside strings
+	err      *InvalidError
+}
+
+// quoted is a JSON string: where the bytes between its quotes are, and whether
+// an escape is among them.
+type quoted struct {
+	from, to int
+	escaped  bool
+}
+
+// fail records the first failure.
+func (s *scanner) fail(what string) {
+	if s.err != nil {
+		return
+	}
+	if s.i >= len(s.b) {
+		what = "unexpected end"
+	}
+	s.err = &InvalidError{
+		Message: fmt.Sprintf("The request body is not valid JSON: %s at byte %d.", what, min(s.i, len(s.b))),
+		Code:    "invalid_json",
+	}
+}
+
+// space skips white space.
+func (s *scanner) space() {
+	for s.i < len(s.b) {
+		switch s.b[s.i] {
+		case ' ', '\t', '\n', '\r':
+			s.i++
+		default:
+			return
+		}
+	}
+}
+
+// next skips white space and returns the byte that follows, 0 at the end.
+func (s *scanner) next() byte {
+	if s.i < len(s.b) && s.b[s.i] > ' ' {
+		return s.b[s.i]
+	}
+	s.space()
+	if s.i < len(s.b) {
+		return s.b[s.i]
+	}
+	return 0
+}
+
+// open enters an object or array and reports whether it has an element.
+func (s *scanner) open(c byte) bool {
+	if s.err != nil {
+		return false
+	}
+	if s.next() != c {
+		s.fail(fmt.Sprintf("expected %q", c))
+		return false
+	}
+	s.i++
+	if s.depth++; s.depth > s.maxDepth {
+		s.fail(fmt.Sprintf("nested deeper than %d levels", s.maxDepth))
+		return false
+	}
+	if s.next() == c+2 { // in ASCII, ']' and '}' follow '[' and '{' by two
+		s.i++
+		s.depth--
+		return false
+	}
+	return true
+}
+
+// more goes on to the next element, or leaves the object or array that end
+// closes.
+func (s *scanner) more(end byte) bool {
+	if s.err != nil {
+		return false
+	}
+	switch s.next() {
+	case ',':
+		s.i++
+		s.next()
+		return true
+	case end:
+		s.i++
+		s.depth--
+		return false
+	}
+	s.fail(fmt.Sprintf("expected ',' or %q", end))
+	return false
+}
+
+// key reads an object's key and the colon after it.
+func (s *scanner) key() quoted {
+	s.next()
+	k := s.text()
+	if s.err != nil {
+		return quoted{}
+	}
+	if s.next() != ':' {
+		s.fail("expected ':'")
+		return quoted{}
+	}
+	s.i++
+	s.next()
+	return k
+}
+
+// skip passes over one value of any kind.
+func (s *scanner) skip() {
+	switch s.next() {
+	case '"':
+		s.text()
+	case '{':
+		for more := s.open('{'); more; more = s.more('}') {
+			s.key()
+			s.skip()
+		}
+	case '[':
+		for more := s.open('['); more; more = s.more(']') {
+			s.skip()
+		}
+	case 't':
+		s.literal("true")
+	case 'f':
+		s.literal("false")
+	case 'n':
+		s.literal("null")
+	default:
+		s.number()
+	}
+}
+
+// end makes sure that nothing but white space follows.
+func (s *scanner) end() {
+	if s.err != nil {
+		return
+	}
+	if s.next(); s.i < len(s.b) {
+		s.fail("unexpected data after the object")
+	}
+}
+
+func (s *scanner) literal(word string) {
+	if s.err != nil {
+		return
+	}
+	if len(s.b)-s.i < len(word) || string(s.b[s.i:s.i+len(word)]) != word {
+		s.fail("unexpected character")
+		return
+	}
+	s.i += len(word)
+}
+
+func (s *scanner) number() {
+	if s.err != nil {
+		return
+	}
+	if s.i < len(s.b) && s.b[s.i] == '-' {
+		s.i++
+	}
+	if s.i < len(s.b) && s.b[s.i] == '0' {
+		s.i++
+	} else if !s.digits() {
+		return
+	}
+	if s.i < len(s.b) && s.b[s.i] == '.' {
+		s.i++
+		if !s.digits() {
+			return
+		}
+	}
+	if s.i < len(s.b) && (s.b[s.i] == 'e' || s.b[s.i] == 'E') {
+		s.i++
+		if s.i < len(s.b) && (s.b[s.i] == '+' || s.b[s.i] == '-') {
+			s.i++
+		}
+		s.digits()
+	}
+}
+
+// digits passes over at least one digit.
+func (s *scanner) digits() bool {
+	from := s.i
+	for s.i < len(s.b) && s.b[s.i]-'0' <= 9 {
+		s.i++
+	}
+	if s.i == from {
+		s.fail("unexpected character")
+		return false
+	}
+	return true
+}
+
+// text reads a string.
+func (s *scanner) text() quoted {
+	if s.err != nil {
+		return quoted{}
+	}
+	if s.i >= len(s.b) || s.b[s.i] != '"' {
+		s.fail("expected a string")
+		return quoted{}
+	}
+	s.i++
+	q := quoted{from: s.i}
+	for {
+		s.i = plainEnd(s.b, s.i)
+		if s.i >= len(s.b) {
+			s.fail("unexpected end")
+			return quoted{}
+		}
+		switch c := s.b[s.i]; {
+		case c == '"':
+			q.to = s.i
+			s.i++
+			return q
+		case c == '\\':
+			q.escaped = true
+			n := escapeSize(s.b[s.i:])
+			if n == 0 {
+				s.fail("invalid escape")
+				return quoted{}
+			}
+			s.i += n
+		case c < ' ':
+			s.fail("control character in a string")
+			return quoted{}
+		default:
+			if !s.beyondASCII() {
+				return quoted{}
+			}
+		}
+	}
+}
+
+// beyondASCII passes over a run of multi-byte characters.
+func (s *scanner) beyondASCII() bool {
+	for s.i < len(s.b) && s.b[s.i] >= utf8.RuneSelf {
+		_, n := utf8.DecodeRune(s.b[s.i:])
+		if n == 1 && !s.lax {
+			s.fail("invalid UTF-8")
+			return false
+		}
+		s.i += n
+	}
+	return true
+}
+
+// plainEnd returns the first place from i on whose byte is a quote, a
+// backslash, a control character or not ASCII. It looks at eight bytes at a
+// time: subtracting 1 from a byte that is 0, or 0x20 from one below it, borrows
+// into its highest bit, and a borrow can only disturb bytes after a find.
+func plainEnd(b []byte, i int) int {
+	const (
+		each  = 0x0101010101010101
+		high  = 0x80 * each
+		quote = '"' * each
+		slash = '\\' * each
+		space = ' ' * each
+	)
+	for ; i+8 <= len(b); i += 8 {
+		w := binary.LittleEndian.Uint64(b[i:])
+		if (((w^quote)-each)|((w^slash)-each)|(w-space)|w)&high != 0 {
+			break
+		}
+	}
+	for i < len(b) && b[i] >= ' ' && b[i] != '"' && b[i] != '\\' && b[i] < utf8.RuneSelf {
+		i++
+	}
+	return i
+}
+
+// escapeSize is the length of the escape at the start of b, 0 when it is none.
+func escapeSize(b []byte) int {
+	if len(b) < 2 {
+		return 0
+	}
+	switch b[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2
+	case 'u':
+		if _, ok := hex4(b); ok {
+			return 6
+		}
+	}
+	return 0
+}
+
+// hex4 decodes the \uXXXX at the start of b.
+func hex4(b []byte) (rune, bool) {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+		return 0, false
+	}
+	var r rune
+	for _, c := range b[2:6] {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		case 'A' <= c && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	return r, true
+}
+
+// appendUnescaped appends what the JSON string means. Half a surrogate pair
+// becomes U+FFFD.
+func appendUnescaped(dst, raw []byte) []byte {
+	for i := 0; i < len(raw); {
+		if raw[i] != '\\' {
+			n := 1
+			for i+n < len(raw) && raw[i+n] != '\\' {
+				n++
+			}
+			dst = append(dst, raw[i:i+n]...)
+			i += n
+			continue
+		}
+		if raw[i+1] != 'u' {
+			dst = append(dst, unescaped(raw[i+1]))
+			i += 2
+			continue
+		}
+		r, _ := hex4(raw[i:])
+		i += 6
+		if utf16.IsSurrogate(r) {
+			low, ok := hex4(raw[i:])
+			if r = utf16.DecodeRune(r, low); ok && r != utf8.RuneError {
+				i += 6
+			}
+		}
+		dst = utf8.AppendRune(dst, r)
+	}
+	return dst
+}
+
+func unescaped(c byte) byte {
+	switch c {
+	case 'b':
+		return '\b'
+	case 'f':
+		return '\f'
+	case 'n':
+		return '\n'
+	case 'r':
+		return '\r'
+	case 't':
+		return '\t'
+	}
+	return c
+}
+
+// bytes is what the string means; it shares the input's memory when it can.
+func (s *scanner) bytes(q quoted) []byte {
+	raw := s.b[q.from:q.to]
+	if !q.escaped {
+		return raw
+	}
+	return appendUnescaped(make([]byte, 0, len(raw)), raw)
+}
+
+// size is the number of bytes that the string means.
+func (s *scanner) size(q quoted) int64 {
+	if !q.escaped {
+		return int64(q.to - q.from)
+	}
+	n := 0
+	for i := q.from; i < q.to; i++ {
+		if s.b[i] == '\\' {
+			if s.b[i+1] == 'u' {
+				n += 2 // three at most for four hex digits: rounded up below
+				i += 4
+			}
+			i++
+		}
+		n++
+	}
+	return int64(n)
+}
+
+// appendQuoted appends s as a JSON string. Broken UTF-8 becomes U+FFFD.
+func appendQuoted(dst []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			dst = append(dst, '\\', byte(r))
+		case r < ' ':
+			dst = append(dst, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
+		default:
+			dst = utf8.AppendRune(dst, r)
+		}
+	}
+	return append(dst, '"')
+}
+
+// valid reports whether raw is one JSON value.
+func valid(raw string) bool {
+	s := scanner{b: []byte(raw), maxDepth: maxRequestDepth}
+	s.skip()
+	s.end()
+	return s.err == nil
+}
