@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"math"
 	"os"
@@ -17,8 +16,6 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-var updateEmbeddings = flag.Bool("update-embeddings", false, "rewrite the golden files of the embedding dialects")
-
 // A file holds a model, a client's request and the answers of the calls it
 // makes; its golden file holds these calls and the answer to the client.
 func TestBedrockEmbeddingsGolden(t *testing.T) {
@@ -28,20 +25,7 @@ func TestBedrockEmbeddingsGolden(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
-			got := bedrockEmbedding(t, file)
-			golden := strings.TrimSuffix(file, ".json") + ".golden"
-			if *updateEmbeddings {
-				if err := os.WriteFile(golden, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if string(got) != string(want) {
-				t.Errorf("got\n%s\nwant\n%s", got, want)
-			}
+			golden(t, strings.TrimSuffix(file, ".json")+".golden", bedrockEmbedding(t, file))
 		})
 	}
 }
