@@ -54,7 +54,10 @@ func ToAnthropic(r *Request, o AnthropicOptions) (*AnthropicRequest, error) {
 	if err := w.request(r); err != nil {
 		return nil, named(err)
 	}
-	return &AnthropicRequest{Body: w.t, Dropped: dropped, names: w.plan.names, request: r}, nil
+	// Of the request only what the answer depends on is kept: a stream may
+	// last, and requests are large.
+	asked := &Request{IncludeUsage: r.IncludeUsage, IncludeCost: r.IncludeCost}
+	return &AnthropicRequest{Body: w.t, Dropped: dropped, names: w.plan.names, request: asked}, nil
 }
 
 // anthropicWriter writes one request body.

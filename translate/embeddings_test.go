@@ -124,6 +124,7 @@ func TestParseEmbeddingRefuses(t *testing.T) {
 		"two models, one escaped":            {`{"input":"a","model":"m","mod\u0065l":"n"}`, "model"},
 		"names that differ in case":          {`{"input":"a","x":1,"X":2}`, "X"},
 		"a known name in another case":       {`{"Input":"a"}`, "Input"},
+		"a known name in a foreign letter":   {"{\"u\u017fer\":\"a\",\"input\":\"a\"}", "u\u017fer"},
 		"two users in the metadata":          {`{"input":"a","metadata":{"user_id":"a","user_id":"b"}}`, "metadata.user_id"},
 		"a user in the metadata that is not": {`{"input":"a","metadata":{"user_id":7}}`, "metadata.user_id"},
 	} {
@@ -278,17 +279,32 @@ func TestBase64HoldsTheSameFloatsLittleEndian(t *testing.T) {
 	}
 }
 
-func TestReadEmbeddingUsage(t *testing.T) {
+func TestFromOpenAIEmbeddingReadsTheUsage(t *testing.T) {
 	for body, want := range map[string]int64{
-		`{"usage":{"prompt_tokens":12,"total_tokens":12}}`: 12, `{"usage":{"prompt_tokens":0}}`: 0,
-		`{"usage":{"prompt_tokens":-1}}`: -1, `{"usage":{"prompt_tokens":"3"}}`: -1, `{"usage":null}`: -1, `<html>`: -1, ``: -1,
+		`{"data":[],"usage":{"prompt_tokens":12,"total_tokens":12}}`: 12,
+		`{"data":[],"usage":{"prompt_tokens":0}}`:                    0,
+		`{"data":[],"usage":{"prompt_tokens":-1}}`:                   -1,
+		`{"data":[],"usage":{"prompt_tokens":"3"}}`:                  -1,
+		`{"data":[],"usage":null}`:                                   -1,
+		`{"data":[]}`:                                                -1,
 	} {
-		got := int64(-1)
-		if u := ReadEmbeddingUsage([]byte(body)); u != nil {
-			got = u.InputTokens
+		answer, err := FromOpenAIEmbedding([]byte(body), "req")
+		if err != nil {
+			t.Errorf("%s: %v", body, err)
+			continue
 		}
-		if got != want {
-			t.Errorf("%s: got %d, want %d (-1: none)", body, got, want)
+		got := int64(-1)
+		if answer.Usage != nil {
+			got = answer.Usage.InputTokens
+		}
+		if got != want || string(answer.Body) != body || answer.RequestID != "req" {
+			t.Errorf("%s: got %d tokens in %+v, want %d (-1: none)", body, got, answer, want)
+		}
+	}
+	for _, body := range []string{``, `<html>`, `[]`, `{}`, `{"data":{}}`, `{"error":"x"}`} {
+		var failed *UpstreamError
+		if _, err := FromOpenAIEmbedding([]byte(body), ""); !errors.As(err, &failed) || failed.Kind != KindBadResponse {
+			t.Errorf("%q: got %v, want a bad response", body, err)
 		}
 	}
 }
