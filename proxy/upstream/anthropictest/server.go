@@ -58,8 +58,9 @@ type Request struct {
 type Server struct {
 	URL string // the root: /v1/messages is below it
 
+	play func(Request) Answer
+
 	mu       sync.Mutex
-	answers  []Answer
 	requests []Request
 
 	gone chan struct{}
@@ -69,7 +70,23 @@ type Server struct {
 // they have been used up. It ends with the test.
 func New(t testing.TB, answers ...Answer) *Server {
 	t.Helper()
-	s := &Server{answers: answers, gone: make(chan struct{}, 1)}
+	var mu sync.Mutex
+	return NewFunc(t, func(Request) Answer {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(answers) == 0 {
+			return Answer{Message: Message{Blocks: []Block{Text("Hello", " there.")}, Usage: Usage{Input: 10, Output: 5}}}
+		}
+		a := answers[0]
+		answers = answers[1:]
+		return a
+	})
+}
+
+// NewFunc starts a fake that answers each request as play says.
+func NewFunc(t testing.TB, play func(Request) Answer) *Server {
+	t.Helper()
+	s := &Server{play: play, gone: make(chan struct{}, 1)}
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.URL = server.URL
@@ -92,7 +109,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	a := s.next(Request{Path: r.URL.Path, Header: r.Header.Clone(), Body: body})
+	got := Request{Path: r.URL.Path, Header: r.Header.Clone(), Body: body}
+	s.mu.Lock()
+	s.requests = append(s.requests, got)
+	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Request-Id", "req_test")
 	if kind, status, message := refusal(r, body); kind != "" {
@@ -100,6 +120,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, ErrorBody(kind, message))
 		return
 	}
+	a := s.play(got)
 	for name, value := range a.Header {
 		w.Header().Set(name, value)
 	}
@@ -114,18 +135,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		fmt.Fprint(w, a.Message.JSON())
 	}
-}
-
-func (s *Server) next(r Request) Answer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests = append(s.requests, r)
-	if len(s.answers) == 0 {
-		return Answer{Message: Message{Blocks: []Block{Text("Hello", " there.")}, Usage: Usage{Input: 10, Output: 5}}}
-	}
-	a := s.answers[0]
-	s.answers = s.answers[1:]
-	return a
 }
 
 func refusal(r *http.Request, body []byte) (kind string, status int, message string) {
