@@ -61,14 +61,15 @@ type Server struct {
 	mu       sync.Mutex
 	answers  []Answer
 	requests []Request
-	gone     int
+
+	gone chan struct{}
 }
 
 // New starts a fake that gives the answers in turn, and a short message when
 // they have been used up. It ends with the test.
 func New(t testing.TB, answers ...Answer) *Server {
 	t.Helper()
-	s := &Server{answers: answers}
+	s := &Server{answers: answers, gone: make(chan struct{}, 1)}
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.URL = server.URL
@@ -82,12 +83,8 @@ func (s *Server) Requests() []Request {
 	return append([]Request(nil), s.requests...)
 }
 
-// Gone returns how many clients left while their stream was held.
-func (s *Server) Gone() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.gone
-}
+// Gone receives when a client has left while its stream was held.
+func (s *Server) Gone() <-chan struct{} { return s.gone }
 
 // ServeHTTP answers one call.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -180,9 +177,10 @@ func (s *Server) fault(w http.ResponseWriter, r *http.Request, a Answer) bool {
 		select {
 		case <-a.Hold:
 		case <-r.Context().Done():
-			s.mu.Lock()
-			s.gone++
-			s.mu.Unlock()
+			select {
+			case s.gone <- struct{}{}:
+			default:
+			}
 			return true
 		}
 	}
