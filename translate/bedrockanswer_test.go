@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"iter"
 	"os"
 	"path/filepath"
@@ -14,8 +13,6 @@ import (
 	"github.com/openai/openai-go/v3"
 	"github.com/tidwall/gjson"
 )
-
-var updateBedrock = flag.Bool("update-bedrock", false, "rewrite the golden files of testdata/bedrock")
 
 var testHead = AnswerHead{ID: "chatcmpl-X", Model: "bedrock/m", Created: 1700000000, RequestID: "req"}
 
@@ -88,22 +85,6 @@ func replay(events []BedrockEvent, last error) iter.Seq2[BedrockEvent, error] {
 		if last != nil {
 			yield(BedrockEvent{}, last)
 		}
-	}
-}
-
-func golden(t *testing.T, file string, got []byte) {
-	t.Helper()
-	if *updateBedrock {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	expected, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, expected) {
-		t.Errorf("%s: got\n%s\nwant\n%s", file, got, expected)
 	}
 }
 
