@@ -541,7 +541,7 @@ func (c *chat) judge(o Options) ([]string, error) {
 	var dropped []string
 	for _, u := range c.unsupported {
 		if o.Unsupported == "reject" || u.refuse && o.Unsupported != "drop" {
-			return nil, named(&InvalidError{Param: u.param, Code: "unsupported_parameter", Message: "not supported here: " + u.why})
+			return nil, named(&InvalidError{Param: u.param, Code: "unsupported_parameter", Message: u.why})
 		}
 		dropped = append(dropped, u.param)
 	}
@@ -598,6 +598,8 @@ func named(err error) error {
 		invalid.Message = fmt.Sprintf("Invalid type for '%s': %s instead.", invalid.Param, invalid.Message)
 	case "missing_required_parameter":
 		invalid.Message = fmt.Sprintf("Missing required parameter: '%s'. It must be %s.", invalid.Param, invalid.Message)
+	case "unsupported_parameter":
+		invalid.Message = fmt.Sprintf("Unsupported parameter: '%s' cannot be used with this model: %s.", invalid.Param, invalid.Message)
 	default:
 		invalid.Message = fmt.Sprintf("Invalid '%s': %s.", invalid.Param, strings.TrimSuffix(invalid.Message, "."))
 	}
