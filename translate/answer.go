@@ -363,7 +363,6 @@ type wholeAnswer struct {
 	blocks             []piece
 	calls              []wholeCall
 	open               callKind
-	saidText           bool
 	bytes              int64
 }
 

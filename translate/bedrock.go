@@ -285,6 +285,8 @@ func (w *bedrockWriter) extraFields() {
 			t.openObject("inferenceConfig")
 			t.intMember("topK", *k)
 			t.endObject()
+		default:
+			w.chat.cannot("top_k", false, "this model has no such setting")
 		}
 	}
 	if w.chat.parallelTools != nil && !*w.chat.parallelTools && w.caps.ParallelSwitch && len(w.chat.tools) > 0 {

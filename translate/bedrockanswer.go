@@ -341,10 +341,12 @@ func (s *converseStream) stop(v gjson.Result) error {
 func (s *converseStream) metadata(v gjson.Result) {
 	usage := v.Get("usage")
 	e := ending{usage: converseUsage(usage), cacheCounts: hasCacheCounts(usage), serviceTier: v.Get("serviceTier.type").Str}
+	if s.stopped {
+		defer func() { s.chunks = append(s.chunks, Chunk{Done: true}) }()
+	}
 	if e.usage == nil {
 		return
 	}
-	s.begin()
 	s.keep(s.w.usage(e))
 }
 

@@ -28,13 +28,29 @@ func BedrockError(name string, status int, body []byte) *UpstreamError {
 			status, name = int(original), "ValidationException"
 		}
 	}
-	e := &UpstreamError{Status: status}
+	name, _, _ = strings.Cut(name, ":") // an internal URL follows
+	e := &UpstreamError{Status: status, Err: &BedrockFault{Name: name, Message: message}}
 	e.Kind, e.Code = bedrockKind(errorName(name), status, strings.ToLower(message))
 	e.Message = bedrockMessage(e.Kind, message)
 	if status == 413 {
 		e.Code = "request_too_large"
 	}
 	return e
+}
+
+// BedrockFault is an error in AWS's own words, for our log.
+type BedrockFault struct{ Name, Message string }
+
+func (f *BedrockFault) Error() string { return f.Name + ": " + f.Message }
+
+// Stale reports whether the credentials were refused in a way that fresh ones
+// may mend.
+func (f *BedrockFault) Stale() bool {
+	switch errorName(f.Name) {
+	case "expiredtoken", "requestexpired", "unrecognizedclient", "invalidclienttokenid", "invalidsignature", "invalidtoken":
+		return true
+	}
+	return false
 }
 
 // errorName strips a namespace, a URL and the word Exception, and folds case:

@@ -20,6 +20,9 @@ type Options struct {
 	// RemoteImages allows images to be fetched for models that take only
 	// bytes. Off, an http(s) image is a 400 there.
 	RemoteImages bool
+	// ImageHosts are the only hosts such images may come from; empty means any
+	// public one.
+	ImageHosts []string
 }
 
 // chat is one OpenAI chat request as the translated dialects see it: read in
@@ -278,7 +281,7 @@ var (
 // settle decides between members that say the same thing twice.
 func (c *chat) settle(raw *rawChat) error {
 	if len(c.messages) == 0 {
-		return &InvalidError{Param: "messages", Code: "empty_array", Message: "expected at least one message"}
+		return within("messages", &InvalidError{Code: "empty_array", Message: "expected at least one message"})
 	}
 	c.maxTokens = raw.maxCompletionTokens
 	if c.maxTokens == 0 {
@@ -538,7 +541,7 @@ func (c *chat) judge(o Options) ([]string, error) {
 	var dropped []string
 	for _, u := range c.unsupported {
 		if o.Unsupported == "reject" || u.refuse && o.Unsupported != "drop" {
-			return nil, named(&InvalidError{Param: u.param, Code: "unsupported_parameter", Message: "not supported here: " + u.why})
+			return nil, named(&InvalidError{Param: u.param, Code: "unsupported_parameter", Message: u.why})
 		}
 		dropped = append(dropped, u.param)
 	}
@@ -562,6 +565,10 @@ func refusef(format string, args ...any) error {
 	return &InvalidError{Message: fmt.Sprintf(format, args...)}
 }
 
+func missing(want string) error {
+	return &InvalidError{Code: "missing_required_parameter", Message: want}
+}
+
 // within prefixes the place an InvalidError names.
 func within(name string, err error) error {
 	var invalid *InvalidError
@@ -579,11 +586,22 @@ func within(name string, err error) error {
 	return err
 }
 
-// named puts the place into the message. It is the last thing done to an error.
+// named puts the place into the message, in the words OpenAI uses. It is the
+// last thing done to an error.
 func named(err error) error {
 	var invalid *InvalidError
-	if errors.As(err, &invalid) && invalid.Param != "" && !strings.Contains(invalid.Message, invalid.Param) {
-		invalid.Message = invalid.Param + ": " + invalid.Message
+	if !errors.As(err, &invalid) || invalid.Param == "" || strings.Contains(invalid.Message, "'"+invalid.Param+"'") {
+		return err
+	}
+	switch invalid.Code {
+	case "invalid_type":
+		invalid.Message = fmt.Sprintf("Invalid type for '%s': %s instead.", invalid.Param, invalid.Message)
+	case "missing_required_parameter":
+		invalid.Message = fmt.Sprintf("Missing required parameter: '%s'. It must be %s.", invalid.Param, invalid.Message)
+	case "unsupported_parameter":
+		invalid.Message = fmt.Sprintf("Unsupported parameter: '%s' cannot be used with this model: %s.", invalid.Param, invalid.Message)
+	default:
+		invalid.Message = fmt.Sprintf("Invalid '%s': %s.", invalid.Param, strings.TrimSuffix(invalid.Message, "."))
 	}
 	return err
 }
@@ -675,11 +693,11 @@ func wrongType(v gjson.Result, want string) error {
 	got := map[gjson.Type]string{gjson.Null: "null", gjson.False: "a boolean", gjson.True: "a boolean", gjson.Number: "a number", gjson.String: "a string"}[v.Type]
 	switch {
 	case !v.Exists():
-		return refusef("missing: expected %s", want)
+		return missing(want)
 	case v.IsArray():
 		got = "an array"
 	case v.IsObject():
 		got = "an object"
 	}
-	return &InvalidError{Code: "invalid_type", Message: fmt.Sprintf("expected %s, got %s", want, got)}
+	return &InvalidError{Code: "invalid_type", Message: fmt.Sprintf("expected %s, but got %s", want, got)}
 }

@@ -16,7 +16,6 @@ type media struct {
 	base64 string // standard alphabet, padded; "" when url is set
 	url    string // http(s) or s3
 	name   string // a document's file name, as the client has it
-	param  string // the place of the url or data within the request's message
 }
 
 // imageMIME is the media type of each image format that models take.

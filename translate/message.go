@@ -74,7 +74,7 @@ func readMessage(index int, v gjson.Result) (message, error) {
 		m.role, m.callID = roleFunction, raw.name
 		m.blocks, err = readContent(raw.content, toolParts)
 	case "":
-		err = within("role", refusef("missing: expected one of system, developer, user, assistant, tool"))
+		err = within("role", missing("one of system, developer, user, assistant, tool"))
 	default:
 		err = within("role", refusef("expected one of system, developer, user, assistant, tool; got %q", raw.role))
 	}
@@ -237,7 +237,7 @@ func readToolCall(v gjson.Result) (block, error) {
 		return b, err
 	}
 	if b.id == "" {
-		return b, within("id", refusef("missing: expected the id of the call"))
+		return b, within("id", missing("the id of the call"))
 	}
 	if kind == "custom" {
 		return b, within("custom", readCustomCall(&b, custom))
@@ -259,7 +259,7 @@ func readFunction(b *block, v gjson.Result) error {
 		return within(name, err)
 	})
 	if err == nil && b.name == "" {
-		err = within("name", refusef("missing: expected the name of the function"))
+		err = within("name", missing("the name of the function"))
 	}
 	return err
 }
@@ -276,7 +276,7 @@ func readCustomCall(b *block, v gjson.Result) error {
 		return within(name, err)
 	})
 	if err == nil && b.name == "" {
-		err = within("name", refusef("missing: expected the name of the tool"))
+		err = within("name", missing("the name of the tool"))
 	}
 	b.input = wrapInput("input", input)
 	return err
@@ -307,7 +307,7 @@ func wrapInput(name, text string) string {
 
 func (raw *rawMessage) toolResult() ([]block, error) {
 	if raw.callID == "" {
-		return nil, within("tool_call_id", refusef("missing: expected the id of the call that this answers"))
+		return nil, within("tool_call_id", missing("the id of the call that this answers"))
 	}
 	content, err := readContent(raw.content, toolParts)
 	b := block{kind: blockToolResult, id: raw.callID, content: content, param: "content"}

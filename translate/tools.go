@@ -81,7 +81,7 @@ func (t *tool) readFunction(v gjson.Result) error {
 		return within(name, err)
 	})
 	if err == nil && t.name == "" {
-		err = within("name", refusef("missing: expected the name of the function"))
+		err = within("name", missing("the name of the function"))
 	}
 	return err
 }
@@ -105,7 +105,7 @@ func (t *tool) readCustom(v gjson.Result) error {
 		return within(name, err)
 	})
 	if err == nil && t.name == "" {
-		err = within("name", refusef("missing: expected the name of the tool"))
+		err = within("name", missing("the name of the tool"))
 	}
 	return err
 }
