@@ -54,6 +54,10 @@ type Request struct {
 	// by canonical name: traceparent, say. The proxy fills it from its
 	// allow-list.
 	Forward map[string]string
+	// AnswerModel is what a translated answer calls its model; "" leaves that
+	// to the upstream. The proxy sets it to the client's own string when that
+	// named the upstream.
+	AnswerModel string
 
 	members members // where the top-level members stand in Body
 }
