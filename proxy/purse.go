@@ -25,8 +25,6 @@ const (
 	// fitTries bounds the reservations tried for one request while others
 	// change what remains.
 	fitTries = 4
-	// settleTimeout bounds a settlement, which outlives its client.
-	settleTimeout = 2 * time.Second
 )
 
 // purse is the money of one request: what is reserved, and what its attempts
@@ -286,7 +284,5 @@ func (p *purse) settle(ctx context.Context) error {
 	}
 	p.settled = true
 	p.lease.end()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	return p.reservation.Settle(ctx, p.spent)
+	return p.reservation.Settle(context.WithoutCancel(ctx), p.spent)
 }
