@@ -37,12 +37,10 @@ func setupCheck(flags *flag.FlagSet) func(context.Context, console, []string) er
 func (c *Config) report(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "TIER\tUPSTREAM\tINPUT\tOUTPUT\tCACHED\tWRITE\tPRICE FROM")
-	var missing []string
 	row := func(tier string, u *Upstream) {
 		p, from := u.billed, u.billed.Source
 		if u.guessed != "" {
 			from += " (a guess)"
-			missing = append(missing, c.problem(join(u.key, "price"), "%s", u.guessed).String())
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", tier, u.Name, perMillion(p.Input), perMillion(p.Output), perMillion(p.CachedInput), perMillion(p.CacheWrite), from)
 	}
@@ -62,11 +60,24 @@ func (c *Config) report(out io.Writer) error {
 	fmt.Fprintln(out, "in US dollars per million tokens")
 	fmt.Fprintf(out, "\nlisten      %s, identity %s\nfallback    %s\nstrategy    %s\nbudgets     %s\ncounters    %s\n",
 		c.Server.Listen, c.Identity.Mode, c.Fallback, c.strategyLine(), c.budgetLine(), c.countersLine())
-	for _, m := range missing {
-		fmt.Fprintf(out, "\nwarning: %s\n", m)
+	for _, p := range c.guesses() {
+		fmt.Fprintf(out, "\nwarning: %s\n", p)
 	}
 	_, err := fmt.Fprintf(out, "\n%s is valid\n", c.file)
 	return err
+}
+
+// guesses are the prices that nobody knows.
+func (c *Config) guesses() Problems {
+	var all Problems
+	for _, upstreams := range append(c.upstreamLists(), c.Embeddings) {
+		for _, u := range upstreams {
+			if u.guessed != "" {
+				all = append(all, c.problem(join(u.key, "price"), "%s", u.guessed))
+			}
+		}
+	}
+	return all
 }
 
 // perMillion is a price with at least two decimal places.

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/inference-router/inference-router/budget"
 )
 
 // listen opens host:port, or unix:/path as a socket that only this user may
@@ -89,6 +92,7 @@ func (l *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net:
 
 // front is the process' side to the network: listeners, and what serves them.
 type front struct {
+	log     *slog.Logger
 	servers []*http.Server
 	open    []net.Listener
 	base    context.Context // of every request
@@ -99,8 +103,8 @@ type front struct {
 // their clients and to settle.
 const lastWords = 5 * time.Second
 
-func newFront() *front {
-	f := new(front)
+func newFront(log *slog.Logger) *front {
+	f := &front{log: log}
 	f.base, f.end = context.WithCancelCause(context.Background())
 	return f
 }
@@ -112,15 +116,47 @@ func (f *front) add(address string, h http.Handler) (net.Addr, error) {
 		return nil, err
 	}
 	f.open = append(f.open, l)
-	f.servers = append(f.servers, &http.Server{
-		Handler:           h,
+	f.servers = append(f.servers, f.server(h))
+	return l.Addr(), nil
+}
+
+const (
+	maxHeaderFields = 100
+	maxHeaderBytes  = 32 << 10
+	requestTime     = 60 * time.Second // for a request to arrive, its body included
+)
+
+// server bounds what a client may take of us before anything is known of it.
+// There is no WriteTimeout: an answer may take as long as timeouts.total, and
+// net/http lifts the read deadline once a request is read.
+func (f *front) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           bounded(h),
 		BaseContext:       func(net.Listener) context.Context { return f.base },
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       requestTime,
 		IdleTimeout:       120 * time.Second,
-		MaxHeaderBytes:    32 << 10,
-		// No WriteTimeout: an answer may take as long as timeouts.total.
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(f.log.Handler(), slog.LevelDebug), // what clients do wrong
+	}
+}
+
+// bounded refuses requests with more header fields than any client needs.
+func bounded(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fields := 0
+		for _, values := range r.Header {
+			fields += len(values)
+		}
+		if fields > maxHeaderFields {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("X-Request-Id", budget.NewID())
+			w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
+			fmt.Fprintf(w, `{"error":{"message":"more than %d header fields","type":"invalid_request_error","param":null,"code":"headers_too_large"}}`, maxHeaderFields)
+			return
+		}
+		h.ServeHTTP(w, r)
 	})
-	return l.Addr(), nil
 }
 
 // serve runs until a server fails; after shutdown or close it returns nil.

@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -24,7 +27,7 @@ func overUnix(path string) *http.Client {
 func fronted(t *testing.T, h http.HandlerFunc) (f *front, path string, served <-chan error) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "s")
-	f = newFront()
+	f = newFront(slog.New(slog.DiscardHandler))
 	if _, err := f.add("unix:"+path, h); err != nil {
 		t.Fatal(err)
 	}
@@ -185,3 +188,88 @@ func TestListenErrorNamesTheAddress(t *testing.T) {
 		t.Errorf("error = %v, want it to name %s", err, address)
 	}
 }
+
+func TestTooManyHeaderFields(t *testing.T) {
+	_, path, _ := fronted(t, func(http.ResponseWriter, *http.Request) {})
+	for fields, want := range map[int]int{50: 200, 101: 431} {
+		r, err := http.NewRequest("GET", "http://localhost/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header["X-Many"] = make([]string, fields)
+		resp, err := overUnix(path).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != want || want == 431 && (!json.Valid(body) || resp.Header.Get("X-Request-Id") == "") {
+			t.Errorf("%d fields: %d %s, want %d", fields, resp.StatusCode, body, want)
+		}
+	}
+}
+
+func TestARequestMustArriveInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer near.Close()
+		left := make(chan error, 1)
+		server := newFront(slog.New(slog.DiscardHandler)).server(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, err := io.ReadAll(r.Body)
+			left <- err
+		}))
+		go func() { _ = server.Serve(&oneConn{conn: far}) }()
+		start := time.Now()
+		if _, err := io.WriteString(near, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"); err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.Copy(io.Discard, near) }()
+		if err := <-left; err == nil || time.Since(start) != requestTime {
+			t.Errorf("half a body ended with %v after %v, want an error after %v", err, time.Since(start), requestTime)
+		}
+		near.Close()
+		server.Close()
+	})
+}
+
+func TestAnswersMayTakeLongerThanRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		ended := make(chan error, 1)
+		server := newFront(slog.New(slog.DiscardHandler)).server(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.ReadAll(r.Body)
+			select {
+			case <-r.Context().Done():
+				ended <- context.Cause(r.Context())
+			case <-time.After(10 * requestTime):
+				ended <- nil
+			}
+		}))
+		go func() { _ = server.Serve(&oneConn{conn: far}) }()
+		if _, err := io.WriteString(near, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"); err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.Copy(io.Discard, near) }()
+		if err := <-ended; err != nil {
+			t.Errorf("a long answer was ended: %v", err)
+		}
+		near.Close()
+		server.Close()
+	})
+}
+
+// oneConn is a listener that accepts one connection.
+type oneConn struct {
+	conn net.Conn
+	done bool
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if l.done {
+		return nil, net.ErrClosed
+	}
+	l.done = true
+	return l.conn, nil
+}
+func (l *oneConn) Close() error   { return nil }
+func (l *oneConn) Addr() net.Addr { return l.conn.LocalAddr() }

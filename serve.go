@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -102,11 +103,12 @@ func newService(b *builder, c *Config) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{builder: b, front: newFront()}
+	s := &service{builder: b, front: newFront(b.log)}
 	if s.proxy, err = proxy.New(parts); err != nil {
 		return nil, err
 	}
 	s.config.Store(c)
+	s.warn(c)
 	address, err := s.front.add(c.Server.Listen, s.proxy.Handler())
 	if err != nil {
 		return nil, err
@@ -139,7 +141,15 @@ func (s *service) reload(c *Config) error {
 		return err
 	}
 	s.config.Store(&fixed)
+	s.warn(&fixed)
 	return nil
+}
+
+// warn logs what is no error but ought to be known: prices that are guessed.
+func (s *service) warn(c *Config) {
+	for _, p := range c.guesses() {
+		s.log.Warn("price unknown", "at", fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column), "key", p.Key, "why", p.Message)
+	}
 }
 
 // errSecondSignal is the end of a process that was told twice.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"math"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -10,22 +9,18 @@ import (
 )
 
 func TestMedian(t *testing.T) {
-	cpu := func(r reading) float64 { return r.cpu }
 	for _, tt := range []struct {
 		name string
-		in   []reading
+		in   []float64
 		want float64
 	}{
-		{"one", []reading{{cpu: 3}}, 3},
-		{"the middle, whatever the order", []reading{{cpu: 9}, {cpu: 1}, {cpu: 4}}, 4},
-		{"between the middle two", []reading{{cpu: 1}, {cpu: 9}, {cpu: 4}, {cpu: 2}}, 3},
+		{"one", []float64{3}, 3},
+		{"the middle, whatever the order", []float64{9, 1, 4}, 4},
+		{"between the middle two", []float64{1, 9, 4, 2}, 3},
 	} {
-		if got := median(tt.in, cpu); got != tt.want {
+		if got := median(tt.in); got != tt.want {
 			t.Errorf("%s: median = %v, want %v", tt.name, got, tt.want)
 		}
-	}
-	if got := median(nil, cpu); !math.IsNaN(got) {
-		t.Errorf("median of nothing = %v, want NaN", got)
 	}
 }
 
@@ -37,11 +32,12 @@ func TestTable(t *testing.T) {
 		{"1 KB", "router"}:     {{cpu: 60}},
 		{"2000/s", directName}: {{p50: 200, p99: 300}},
 		{"2000/s", bareName}:   {{p50: 400, p99: 800, cpu: 150, rss: 14}},
-		{"2000/s", "router"}:   {{p50: 420, p99: 900, cpu: 180, rss: 35}},
+		{"2000/s", "router"}:   {{p50: 420, p99: 900, cpu: 180, rss: 35}, {p50: 420, p99: 900, cpu: 180, rss: 90}},
 	})
 	for _, want := range []string{
 		"1 KB, CPU µs per request                              50.0     60.0  1.20×\n",
 		"2000/s, p50 µs                                 200             400      420  1.05×\n",
+		"2000/s, RSS MB                                                  14       35  2.50×\n",
 	} {
 		if !strings.Contains(squeeze(got), squeeze(want)) {
 			t.Errorf("table lacks %q:\n%s", want, got)

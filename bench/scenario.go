@@ -22,12 +22,12 @@ type scenario struct {
 
 func allScenarios(only *regexp.Regexp) []scenario {
 	all := []scenario{
+		{name: "2000/s", args: []string{"-size", "1024", "-rate", "2000", "-conns", "64"}, open: true},
 		{name: "1 KB", args: []string{"-size", "1024"}},
 		{name: "10 KB", args: []string{"-size", "10240"}},
 		{name: "100 KB", args: []string{"-size", "102400"}},
 		{name: "stream", args: []string{"-size", "1024", "-chunks", "500", "-conns", "8"}, chunks: 500},
 		{name: "paced stream", args: []string{"-size", "1024", "-chunks", "50", "-pace", "10ms", "-rate", "100", "-conns", "100"}, chunks: 50, open: true},
-		{name: "2000/s", args: []string{"-size", "1024", "-rate", "2000", "-conns", "64"}, open: true},
 		{name: "idle stream", args: []string{"-size", "10240", "-chunks", "2", "-pace", "2s", "-conns", "2000"}, idle: 2000},
 	}
 	return slices.DeleteFunc(all, func(s scenario) bool { return only != nil && !only.MatchString(s.name) })
@@ -55,7 +55,7 @@ type load struct {
 type key struct{ scenario, proxy string }
 
 // measure runs every scenario through every proxy once a round. The first
-// time through, a short run before it fills connection pools and caches. Idle
+// time, a short run before it fills connection pools and caches. Idle
 // streams come last and once: they leave a large heap behind, and memory
 // hardly varies.
 func (b *bed) measure(s settings, scenarios []scenario) (map[key][]reading, error) {
@@ -138,10 +138,11 @@ type row struct {
 	name   string
 	figure func(reading) float64
 	format string
+	of     func([]float64) float64 // what is shown of several rounds
 }
 
 func (s scenario) rows() []row {
-	cpu := row{s.name + ", CPU µs per request", func(r reading) float64 { return r.cpu }, "%.1f"}
+	cpu := row{s.name + ", CPU µs per request", func(r reading) float64 { return r.cpu }, "%.1f", median}
 	if s.chunks > 0 {
 		cpu.name, cpu.format = s.name+", CPU µs per chunk", "%.2f"
 	}
@@ -149,21 +150,22 @@ func (s scenario) rows() []row {
 	case s.idle > 0:
 		// Against the few megabytes a proxy starts with, thousands of streams
 		// make nearly all of it.
-		return []row{{s.name + ", KB each", func(r reading) float64 { return r.rss * 1024 / float64(s.idle) }, "%.0f"}}
+		return []row{{s.name + ", KB each", func(r reading) float64 { return r.rss * 1024 / float64(s.idle) }, "%.0f", median}}
 	case !s.open:
 		return []row{cpu}
 	case s.chunks > 0:
-		return []row{cpu, {s.name + ", first byte p50 µs", func(r reading) float64 { return r.first }, "%.0f"}}
+		return []row{cpu, {s.name + ", first byte p50 µs", func(r reading) float64 { return r.first }, "%.0f", median}}
 	}
 	return []row{
-		{s.name + ", p50 µs", func(r reading) float64 { return r.p50 }, "%.0f"},
-		{s.name + ", p99 µs", func(r reading) float64 { return r.p99 }, "%.0f"},
+		{s.name + ", p50 µs", func(r reading) float64 { return r.p50 }, "%.0f", median},
+		{s.name + ", p99 µs", func(r reading) float64 { return r.p99 }, "%.0f", median},
 		cpu,
-		{s.name + ", RSS MB", func(r reading) float64 { return r.rss }, "%.0f"},
+		// The least is the first round's, before the heaps of larger loads.
+		{s.name + ", RSS MB", func(r reading) float64 { return r.rss }, "%.0f", slices.Min[[]float64]},
 	}
 }
 
-// table prints the median of each figure by proxy, and behind those of the
+// table prints each figure by proxy, and behind those of the
 // routers how they compare to the bare proxy.
 func table(proxies []*proxy, scenarios []scenario, results map[key][]reading) string {
 	var b strings.Builder
@@ -175,9 +177,9 @@ func table(proxies []*proxy, scenarios []scenario, results map[key][]reading) st
 	for _, sc := range scenarios {
 		for _, row := range sc.rows() {
 			fmt.Fprintf(&b, "%-34s", row.name)
-			bare := median(results[key{sc.name, bareName}], row.figure)
+			bare := row.over(results[key{sc.name, bareName}])
 			for _, p := range proxies {
-				b.WriteString(cell(median(results[key{sc.name, p.name}], row.figure), bare, row.format, p.router))
+				b.WriteString(cell(row.over(results[key{sc.name, p.name}]), bare, row.format, p.router))
 			}
 			b.WriteString("\n")
 		}
@@ -197,14 +199,20 @@ func cell(figure, bare float64, format string, router bool) string {
 	return fmt.Sprintf("%16s", text)
 }
 
-func median(readings []reading, figure func(reading) float64) float64 {
+// over is the row's figure over the rounds, NaN when there are none.
+func (r row) over(readings []reading) float64 {
 	if len(readings) == 0 {
 		return math.NaN()
 	}
 	values := make([]float64, 0, len(readings))
-	for _, r := range readings {
-		values = append(values, figure(r))
+	for _, reading := range readings {
+		values = append(values, r.figure(reading))
 	}
+	return r.of(values)
+}
+
+// median sorts values.
+func median(values []float64) float64 {
 	slices.Sort(values)
 	middle := len(values) / 2
 	if len(values)%2 == 0 {

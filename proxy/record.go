@@ -88,9 +88,9 @@ func (s *Server) publish(now *setup, r *Record) {
 	}
 	s.metrics.observe(r)
 	s.recent.add(r)
-	if now.decisions != nil {
+	if now.Decisions != nil {
 		if line, err := json.Marshal(r); err == nil {
-			now.decisions.Write(append(line, '\n'))
+			now.Decisions.Write(append(line, '\n'))
 		}
 	}
 	logRecord(now.Log, r)

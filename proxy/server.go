@@ -128,7 +128,6 @@ type setup struct {
 	embeddings  []*deployment
 	tiers       map[string]*Tier
 	keys        map[[sha256.Size]byte]*Key
-	decisions   *AsyncWriter
 }
 
 // deployment is a Deployment in its tier.
@@ -151,6 +150,7 @@ func New(c Config) (*Server, error) {
 		started: time.Now(),
 	}
 	s.retries.init()
+	s.metrics.registry.MustRegister(gauges{s})
 	if err := s.Reload(c); err != nil {
 		return nil, err
 	}

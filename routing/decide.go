@@ -235,7 +235,7 @@ func (j *journey) need(with needs, what string) {
 		return
 	}
 	j.tiers, j.spare = left, j.tiers
-	reason := what + " need " + list(left)
+	reason := "fit for " + what + ": " + list(left)
 	j.step("capability", reason)
 	j.also = append(j.also, reason)
 }
@@ -251,7 +251,7 @@ func (j *journey) step(name, reason string) {
 
 // plan lists the deployments in the order to try them: those of the first tier,
 // of the others allowed, of the fallback tier. Deployments that are out are left
-// out, unless nothing would be left.
+// out; when all are, one is tried nevertheless.
 func (j *journey) plan(fallback bool) {
 	d := j.d
 	d.Tier = j.tiers[0].Name
@@ -263,9 +263,9 @@ func (j *journey) plan(fallback bool) {
 		j.tiers = append(j.tiers, j.rt.fallback)
 	}
 	d.Plan = make([]Target, 0, j.rt.attempts+planSlack)
-	j.fill(true)
+	j.fill()
 	if len(d.Plan) == 0 {
-		j.fill(false)
+		d.Plan = append(d.Plan, j.leastOut())
 	}
 	d.Upstream = d.Plan[0].Deployment
 	if d.Plan[0].Tier != d.Tier {
@@ -276,10 +276,10 @@ func (j *journey) plan(fallback bool) {
 
 // fill appends the tiers' deployments to the plan. The fallback tier's first
 // gets a place within the attempts.
-func (j *journey) fill(healthy bool) {
+func (j *journey) fill() {
 	plan, most := j.d.Plan, j.rt.attempts
 	for _, t := range j.tiers {
-		for _, d := range j.ordered(t, healthy) {
+		for _, d := range j.ordered(t) {
 			target := Target{Tier: t.Name, Deployment: d.Name, Fallback: t.Name != j.d.Tier}
 			switch {
 			case t == j.rt.fallback && len(plan) >= most && most > 1 && plan[most-1].Tier != t.Name && !fallbackWithin(plan[:most], t):
@@ -296,13 +296,35 @@ func fallbackWithin(plan []Target, t *Tier) bool {
 	return slices.ContainsFunc(plan, func(p Target) bool { return p.Tier == t.Name })
 }
 
+// leastOut is the target to try when every deployment is out: of the first tier
+// that has one that is not misconfigured, the one that is back first.
+func (j *journey) leastOut() Target {
+	var best *Deployment
+	var bestBack time.Duration
+	bestBroken := false
+	for _, t := range j.tiers {
+		for i := range t.Deployments {
+			d := &t.Deployments[i]
+			if !j.needs.met(d) {
+				continue
+			}
+			state, back := d.live.breaker.state(j.now)
+			broken := state == StateMisconfigured
+			if best == nil || bestBroken && !broken || broken == bestBroken && t == best.tier && back < bestBack {
+				best, bestBack, bestBroken = d, back, broken
+			}
+		}
+	}
+	return Target{Tier: best.tier.Name, Deployment: best.Name, Fallback: best.tier.Name != j.d.Tier}
+}
+
 // ordered is a tier's deployments that can take the request, in its balance's
 // order.
-func (j *journey) ordered(t *Tier, healthy bool) []*Deployment {
+func (j *journey) ordered(t *Tier) []*Deployment {
 	deps := j.deps[:0]
 	for i := range t.Deployments {
 		d := &t.Deployments[i]
-		if j.needs.met(d) && (!healthy || d.live.breaker.usable(j.now)) {
+		if j.needs.met(d) && d.live.breaker.usable(j.now) {
 			deps = append(deps, d)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,7 +16,7 @@ const (
 	defaultWindow  = 50
 	defaultSamples = 5
 	defaultSLA     = 3 * time.Second
-	mostWindow     = 10_000
+	mostWindow     = 1000
 )
 
 // LatencyConfig sets up a Latency strategy.
@@ -110,7 +111,7 @@ func (l *Latency) Narrow(r *Request, tiers []*Tier) Verdict {
 	for _, t := range tiers {
 		w, rule := l.judged(r, t)
 		switch {
-		case !w.over(rule):
+		case !w.over(rule.sla):
 			v.Tiers = append(v.Tiers, t)
 		case l.probers[t.rank].due():
 			v.Tiers = append(v.Tiers, t)
@@ -185,6 +186,9 @@ func (l *Latency) reason(r *Request, slow *Tier, left []*Tier) string {
 // probe takes a removed tier's turn to be probed.
 func (l *Latency) probe(t *Tier, now time.Duration) bool { return l.probers[t.rank].take(now) }
 
+// probed reports whether an answer of t may be that of a probe.
+func (l *Latency) probed(t *Tier) bool { return l.probers[t.rank].ended() }
+
 const (
 	probeShare = 20 // one request in so many
 	probePause = time.Second
@@ -194,10 +198,25 @@ const (
 // twenty, at random among them so that no rhythm of the traffic hides the tier,
 // and not more than one a second.
 type prober struct {
+	away atomic.Int64 // probes that were not answered yet
+
 	mu    sync.Mutex
 	asked int
 	turn  int
 	last  time.Duration // on the State's clock, which never reads 0
+}
+
+// ended takes one of the probes as answered, if there are any.
+func (p *prober) ended() bool {
+	for {
+		n := p.away.Load()
+		if n == 0 {
+			return false
+		}
+		if p.away.CompareAndSwap(n, n-1) {
+			return true
+		}
+	}
 }
 
 // due reports whether this request may be the probe.
@@ -219,5 +238,6 @@ func (p *prober) take(now time.Duration) bool {
 		return false
 	}
 	p.last = now
+	p.away.Add(1)
 	return true
 }

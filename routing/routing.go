@@ -370,12 +370,13 @@ func (rt *Router) observeLatency(d *Deployment, o *Outcome, now time.Duration) {
 			whole, ttft = max(waited, 2*byWhole.sla), max(waited, 2*byTTFT.sla)
 		}
 	}
+	probe := rt.latency != nil && rt.latency.probed(d.tier)
 	if o.Stream {
-		d.tier.ttft.add(ttft)
+		d.tier.ttft.add(ttft, probe)
 		d.live.ttft.add(ttft, now)
 	}
 	if !byTTFT {
-		d.tier.whole.add(whole)
+		d.tier.whole.add(whole, probe)
 	}
 	d.live.whole.add(whole, now)
 }
@@ -429,7 +430,7 @@ func (rt *Router) Tiers() []TierStatus {
 		if rt.latency != nil {
 			whole, ttft := rt.latency.rules(t)
 			s.SLA, s.TTFTSLA = whole.sla, ttft.sla
-			within = !t.whole.over(whole) && !t.ttft.over(ttft)
+			within = !t.whole.over(whole.sla) && !t.ttft.over(ttft.sla)
 		}
 		for _, d := range t.Deployments {
 			state, until := d.live.breaker.state(now)

@@ -116,3 +116,11 @@ func BenchmarkDecide(b *testing.B) {
 		rt.Decide(r)
 	}
 }
+
+func TestDecisionsAllocateLittle(t *testing.T) {
+	rt := mustNew(t, Config{Tiers: threeTiers(), Strategies: usualChain()})
+	r := &Request{Prompt: "compare B-trees vs LSM trees", Used: .83, UsedBudget: "user"}
+	if n := testing.AllocsPerRun(100, func() { rt.Decide(r) }); n > 14 {
+		t.Errorf("%v allocations a decision, want at most 14", n)
+	}
+}

@@ -3,7 +3,6 @@ package routing
 import (
 	"math"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -48,7 +47,9 @@ type scan struct {
 	analyses         int
 	compares         int
 	versus           int // comparison nouns
+	against          int // words between what is compared
 	brief, transform bool
+	closing          bool // the text is long, and one line of it asks
 	lookup, greeting bool
 	quantity         bool
 	follow, with     int // words of a follow-up
@@ -58,7 +59,9 @@ type scan struct {
 	start     bool // the next word stands where a verb is an imperative
 	content   bool // a word of substance was met
 	pending   bool // a comparison noun waits for what is compared
+	matters   int  // words that tell what it is about
 	small     bool // the last word was a small number
+	strange   bool // the first word is not in the lexicon
 	explained int  // the word that was counted as explains
 	back      [3]past
 }
@@ -75,6 +78,7 @@ func read(text string) scan {
 	s := scan{start: true, explained: -9}
 	if len(text) <= longText {
 		s.text(text)
+		s.mendFirst(text)
 		return s
 	}
 	head, tail := text, ""
@@ -82,7 +86,9 @@ func read(text string) scan {
 		head, tail = text[:boundary(text, scanHead)], text[boundary(text, len(text)-scanTail):]
 	}
 	a, b := ask(text)
+	s.closing = b == ""
 	s.text(a)
+	s.mendFirst(a)
 	if b != "" {
 		s.sentence()
 		s.text(b)
@@ -92,6 +98,23 @@ func read(text string) scan {
 	whole.text(tail)
 	s.stretch(&whole, len(text), len(head)+len(tail))
 	return s
+}
+
+// mendFirst looks at the first word again if nothing is known of it: where a
+// prompt has its verb, a slip of the finger must not lose it.
+func (s *scan) mendFirst(text string) {
+	if !s.strange {
+		return
+	}
+	from := 0
+	for from < len(text) && (text[from] >= utf8.RuneSelf || ascii[text[from]] == 0) {
+		from++
+	}
+	to := from
+	for to < len(text) && text[to] < utf8.RuneSelf && ascii[text[to]] != 0 {
+		to++
+	}
+	s.verb(mend(text[from:to]))
 }
 
 // stretch takes the size from the whole text, of which only part was read.
@@ -111,17 +134,21 @@ func boundary(s string, i int) int {
 	return i
 }
 
+// around is what may stand around a prompt without meaning anything.
+const around = " \t\r\n\u00a0\"'\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb"
+
 // ask finds what a long text asks for: a closing question, the line before a
 // paste, or else somewhere in its beginning and its end.
 func ask(text string) (a, b string) {
-	body := strings.TrimRight(text, " \t\r\n\"'")
+	last := text[len(text)-min(len(text), longText):]
+	body := strings.TrimRight(last, around)
 	if strings.HasSuffix(body, "?") || strings.HasSuffix(body, "？") || strings.HasSuffix(body, "؟") {
 		if line := body[strings.LastIndexByte(body, '\n')+1:]; len(line) <= askLine && len(line) < len(body) {
 			return line, ""
 		}
 	}
-	top := strings.TrimLeft(text, " \t\r\n\"'")
-	line, _, more := strings.Cut(top[:min(len(top), askLine)], "\n")
+	top := strings.TrimLeft(text[:askLine], around)
+	line, _, more := strings.Cut(top, "\n")
 	line = strings.TrimRight(line, " \t\r")
 	if more && (strings.HasSuffix(line, ":") || strings.HasSuffix(line, "：")) {
 		return line, ""
@@ -156,17 +183,21 @@ func (s *scan) text(t string) {
 			continue
 		}
 		r, size := utf8.DecodeRuneInString(t[i:])
-		switch f := foldRune(r); {
-		case wide(r):
+		i += size
+		if wide(r) {
 			if n > 0 {
 				s.word(hash, n, digits)
 				hash, n, digits = hashStart, 0, 0
 			}
-			s.rune(t[i:], r)
+			s.rune(t[i-size:], r)
+			continue
+		}
+		f := foldRune(r)
+		switch {
 		case f > 0:
 			hash = (hash ^ uint64(f)) * hashPrime
 			n++
-			if f >= 0x530 && !unicode.Is(unicode.Latin, r) {
+			if unknownScript(f) {
 				s.foreign++
 			}
 		case f == 0:
@@ -176,7 +207,6 @@ func (s *scan) text(t string) {
 			}
 			s.wideMark(r)
 		}
-		i += size
 	}
 	if n > 0 {
 		s.word(hash, n, digits)
@@ -191,17 +221,26 @@ func (s *scan) mark(t string, i int, c byte) int {
 		s.questions++
 		s.sentence()
 	case '.', '!':
-		if i+1 == len(t) || t[i+1] <= ' ' || t[i+1] == '"' {
+		// A space, a quotation mark or the end; in UTF-8 the typographic ones
+		// and the no-break space begin with C2 or E2.
+		if i+1 == len(t) || t[i+1] <= ' ' || t[i+1] == '"' || t[i+1] == 0xC2 || t[i+1] == 0xE2 {
 			s.sentence()
 		}
 	case ',', ';', ':', '(':
 		if c == ',' {
 			s.commas++
 		}
-		s.start = true
-		s.pending = false
+		s.start, s.pending = true, false
+		if c == ':' && s.transform {
+			s.sizes = true // what follows is to be worked on, it asks for nothing
+		}
 	case '\n':
 		s.line(t, i)
+		blank := 1
+		for i+blank < len(t) && t[i+blank] == '\n' {
+			blank++
+		}
+		return blank
 	case '`':
 		if strings.HasPrefix(t[i:], "```") {
 			s.fences++
@@ -222,17 +261,46 @@ func (s *scan) mark(t string, i int, c byte) int {
 // been code.
 func (s *scan) line(t string, i int) {
 	s.start, s.pending = true, false
-	if i > 0 && (t[i-1] == ';' || t[i-1] == '{' || t[i-1] == '}') {
+	end := i - 1
+	if end > 0 && t[end] == '\r' {
+		end--
+	}
+	if end >= 0 && (t[end] == ';' || t[end] == '{' || t[end] == '}') {
 		s.syntax++
 		return
 	}
-	next := strings.TrimLeft(t[i+1:min(len(t), i+40)], " \t")
-	for _, keyword := range [...]string{"def ", "func ", "class ", "import ", "from ", "#include", "return ", "public ", "for (", "if ("} {
-		if strings.HasPrefix(next, keyword) {
-			s.syntax++
-			return
-		}
+	for i++; i < len(t) && (t[i] == ' ' || t[i] == '\t'); {
+		i++
 	}
+	if startsCode(t[i:]) {
+		s.syntax++
+	}
+}
+
+// startsCode tells a line of a common language by its first word.
+func startsCode(line string) bool {
+	keyword := ""
+	switch {
+	case line == "":
+		return false
+	case line[0] == 'd':
+		keyword = "def "
+	case line[0] == 'f':
+		return strings.HasPrefix(line, "func ") || strings.HasPrefix(line, "from ") || strings.HasPrefix(line, "for (")
+	case line[0] == 'c':
+		keyword = "class "
+	case line[0] == 'i':
+		return strings.HasPrefix(line, "import ") || strings.HasPrefix(line, "if (")
+	case line[0] == '#':
+		keyword = "#include"
+	case line[0] == 'r':
+		keyword = "return "
+	case line[0] == 'p':
+		keyword = "public "
+	default:
+		return false
+	}
+	return strings.HasPrefix(line, keyword)
 }
 
 func (s *scan) sentence() {
@@ -265,7 +333,7 @@ func (s *scan) word(hash uint64, n, digits int) {
 	}
 	if digits == n {
 		s.numbers++
-		s.small = n <= 2
+		s.small = n == 1
 		s.push(finish(hash), s.start)
 		return
 	}
@@ -274,6 +342,11 @@ func (s *scan) word(hash uint64, n, digits int) {
 	s.start = c&opens != 0 || start && c&keeps != 0
 	if s.pending && c&between != 0 {
 		s.versus, s.pending = s.versus+1, false
+	}
+	s.strange = s.strange || c == 0 && s.words == 1
+	if c == 0 || c&codeNoun != 0 {
+		s.matters++
+		s.content = true
 	}
 	if c != 0 {
 		s.mean(c, start, 1)
@@ -313,7 +386,7 @@ func (s *scan) mean(c class, start bool, span int) {
 			s.start = true
 		}
 		// "how many" asks for no explanation.
-		if c&(quantity|looksUp|goesOn) != 0 && s.words-s.explained < span && s.explains > 0 {
+		if c&(quantity|looksUp|goesOn|greets) != 0 && s.words-s.explained < span && s.explains > 0 {
 			s.explains, s.explained = s.explains-1, -9
 		}
 	}
@@ -323,12 +396,12 @@ func (s *scan) mean(c class, start bool, span int) {
 		s.lookup = s.lookup || opening && c&looksUp != 0
 		s.greeting = s.greeting || s.words == span && c&greets != 0
 	}
-	if c&keeps == 0 && c&^(ends|opens) != 0 || c == 0 {
+	if c&keeps == 0 && c&^(ends|opens) != 0 {
 		s.content = true
 	}
 	s.count(c)
 	switch {
-	case c&comparison != 0 && c&compares == 0:
+	case c&comparison != 0:
 		s.pending = true
 	case c&brief != 0, c&unit != 0 && s.small:
 		s.brief = true
@@ -367,6 +440,9 @@ func (s *scan) verb(c class) {
 func (s *scan) count(c class) {
 	if c&explainsAnywhere != 0 {
 		s.explains++
+	}
+	if c&against != 0 && s.words > 1 {
+		s.against++
 	}
 	if c&codeNoun != 0 {
 		s.nouns++
@@ -448,6 +524,9 @@ func (s *scan) length(tokens float64) float64 {
 	if s.transform {
 		length = min(length, 1.5)
 	}
+	if s.closing && s.lookup && !s.quantity {
+		length = min(length, 2.5) // what is looked for stands in the text
+	}
 	return min(length, 5)
 }
 
@@ -456,15 +535,17 @@ func (s *scan) length(tokens float64) float64 {
 func (s *scan) reasoning(tokens float64) (value float64, compared bool) {
 	level := 0.0
 	asked := s.writes + s.explains + s.analyses
-	compared = s.compares > 0 || s.versus > 0
+	compared = s.compares > 0 || s.versus > 0 || s.against > 0
+	fading := fade(tokens)
 	switch {
 	case compared:
 		level = 7
-		if s.lookup && s.compares == 0 && asked == 0 {
+		if s.lookup && s.compares+s.versus == 0 && asked == 0 {
 			level = 3
 		}
 	case s.analyses > 0:
 		level = 5.5 + 0.75*float64(min(s.analyses-1, 2))
+		fading = fade(tokens / 2) // such a task is seldom told in a line
 	case s.explains > 0:
 		level = 3
 	case s.writes > 0 && (s.makes == 0 || s.nouns == 0):
@@ -473,11 +554,16 @@ func (s *scan) reasoning(tokens float64) (value float64, compared bool) {
 	if level == 0 && s.foreign*2 > s.letters {
 		level = 2.5 // a language without a table: silence is no sign of ease
 	}
-	level *= fade(tokens)
-	dense := 0.06*float64(min(s.connectives, 15)) + 0.08*float64(min(s.constraints, 5))
-	if s.quantity {
-		dense += 0.15 * float64(min(s.numbers, 10))
+	if s.matters == 0 && s.wides == 0 {
+		level = min(level, 3) // verbs of hard work, and nothing to work on
 	}
+	level *= fading
+	dense := 0.06*float64(min(s.connectives, 15)) + 0.08*float64(min(s.constraints, 5))
+	perNumber := 0.03
+	if s.quantity {
+		perNumber = 0.15
+	}
+	dense += perNumber*float64(min(s.numbers, 10)) + 0.03*float64(min(s.signs, 12))
 	return min(7, max(level, dense)), compared
 }
 
@@ -493,7 +579,7 @@ func (s *scan) code() float64 {
 	value := 0.0
 	switch {
 	case s.makes > 0 && s.nouns > 0:
-		value = 3.5 + 0.5*float64(min(s.nouns-1, 2))
+		value = 4.5 + 0.5*float64(min(s.nouns-1, 2))
 	default:
 		value = min(3, 0.5*float64(s.nouns))
 	}

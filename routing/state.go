@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"errors"
 	"hash/maphash"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ type State struct {
 	mu          sync.Mutex
 	tiers       map[string]*tierWindows
 	deployments map[string]*live
+	shared      *Shared
 }
 
 // tierWindows are a tier's latencies: of whole answers, and the time to the
@@ -53,6 +55,9 @@ func (s *State) windows(tier string) *tierWindows {
 	if w == nil {
 		w = &tierWindows{}
 		s.tiers[tier] = w
+		if s.shared != nil {
+			s.shared.join(tier, w)
+		}
 	}
 	return w
 }
@@ -76,6 +81,23 @@ func (s *State) resetLatency() {
 		w.whole.reset()
 		w.ttft.reset()
 	}
+	if s.shared != nil {
+		s.shared.askReset()
+	}
+}
+
+// share has the windows shared from now on.
+func (s *State) share(with *Shared) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shared != nil {
+		return errors.New("shared latency: the state is shared already")
+	}
+	s.shared = with
+	for tier, w := range s.tiers {
+		with.join(tier, w)
+	}
+	return nil
 }
 
 const (

@@ -52,8 +52,8 @@ func (n named) String() string { return n.name }
 // names are what a strategy is called in a trace, and in X-Router-Strategy when
 // it is the only one.
 func names(s Strategy) (step, single string) {
-	if s, ok := s.(fmt.Stringer); ok {
-		single = s.String()
+	if named, ok := s.(fmt.Stringer); ok {
+		single = named.String()
 	} else {
 		single = strings.TrimPrefix(fmt.Sprintf("%T", s), "*")
 		single = single[strings.LastIndexByte(single, '.')+1:]

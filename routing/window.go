@@ -17,12 +17,17 @@ const maxSample = 30 * time.Minute
 type window struct {
 	p90   atomic.Int64 // nanoseconds, 0 when empty
 	count atomic.Int64
+	// judged is the percentile the tier is judged by: 0 while there are too few
+	// answers, and that of the latest ones alone while the tier is on trial.
+	judged atomic.Int64
 
 	mu     sync.Mutex
 	rule   rule
 	ring   []time.Duration // in order of arrival, oldest first
 	sorted []time.Duration
-	good   int // answers in a row within the SLA since the window was over it
+	good   int           // probes in a row within the SLA
+	trial  int           // the latest answers that count since the tier came back; 0: all
+	share  *sharedWindow // nil unless replicas share the window
 }
 
 // rule is how a window is kept and judged.
@@ -32,9 +37,9 @@ type rule struct {
 	sla  time.Duration // 0: none
 }
 
-// over reports whether the window's 90th percentile is above the SLA.
-func (w *window) over(r rule) bool {
-	return r.sla > 0 && w.count.Load() >= int64(r.min) && w.p90.Load() > int64(r.sla)
+// over reports whether the 90th percentile is above the SLA.
+func (w *window) over(sla time.Duration) bool {
+	return sla > 0 && w.judged.Load() > int64(sla)
 }
 
 // setRule adopts a configuration's rule; what a smaller window has no room for
@@ -48,35 +53,42 @@ func (w *window) setRule(r rule) {
 }
 
 // add takes one answer's latency. Absurd ones are dropped.
-func (w *window) add(v time.Duration) {
+//
+// A removed tier gets only a few probes, and most of a window would have to be
+// good answers before its percentile is. So as many good probes in a row as make
+// a verdict bring it back on trial: from then on it is judged by them and by
+// what follows.
+func (w *window) add(v time.Duration, probe bool) {
 	if v <= 0 || v > maxSample {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	removed := w.over(w.rule.sla)
 	w.insert(v)
+	switch {
+	case v > w.rule.sla:
+		w.good = 0
+	case removed && probe:
+		w.good++
+	}
+	if w.trial > 0 {
+		w.trial++
+	}
+	if removed && w.good >= w.rule.min {
+		w.trial, w.good = w.good, 0
+	}
 	w.publish()
+	if w.share != nil {
+		w.share.note(v)
+	}
 }
 
-// insert puts v into the window. A window over its SLA would take most of its
-// size in good answers to come back, and a removed tier only gets a few probes:
-// so as many good answers in a row as make a verdict outweigh what was before.
 func (w *window) insert(v time.Duration) {
-	wasOver := w.over(w.rule)
 	w.keepLast(w.rule.size - 1)
 	w.ring = append(w.ring, v)
 	at, _ := slices.BinarySearch(w.sorted, v)
 	w.sorted = slices.Insert(w.sorted, at, v)
-	switch {
-	case !wasOver || v > w.rule.sla:
-		w.good = 0
-	default:
-		if w.good++; w.good >= w.rule.min {
-			w.keepLast(w.good)
-			w.good = 0
-		}
-	}
-	w.publish()
 }
 
 // keepLast forgets all but the latest n answers.
@@ -88,30 +100,55 @@ func (w *window) keepLast(n int) {
 	}
 }
 
-// replace makes the window what it would be had it seen just these answers.
-func (w *window) replace(samples []time.Duration) {
-	w.ring, w.sorted, w.good = w.ring[:0], w.sorted[:0], 0
-	w.publish()
+// replace makes the window hold just these answers, of which so many are news
+// from other processes.
+func (w *window) replace(samples []time.Duration, news int) {
+	w.ring, w.sorted = w.ring[:0], w.sorted[:0]
 	for _, v := range samples {
 		w.insert(v)
 	}
+	if w.trial > 0 {
+		w.trial += news
+	}
+	w.publish()
 }
 
 // reset forgets all answers.
 func (w *window) reset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.replace(nil)
+	w.good, w.trial = 0, 0
+	w.replace(nil, 0)
+	if w.share != nil {
+		w.share.forget()
+	}
 }
 
+// publish lets readers see the window as it is now.
 func (w *window) publish() {
-	n := len(w.sorted)
-	w.count.Store(int64(n))
-	if n == 0 {
-		w.p90.Store(0)
-		return
+	p90 := percentile(w.sorted)
+	w.p90.Store(int64(p90))
+	w.count.Store(int64(len(w.sorted)))
+	if w.trial >= len(w.ring) || p90 <= w.rule.sla {
+		w.trial = 0
 	}
-	w.p90.Store(int64(w.sorted[(n*9+9)/10-1])) // nearest rank
+	counts := len(w.ring)
+	if w.trial > 0 {
+		counts = w.trial
+		p90 = percentile(slices.Sorted(slices.Values(w.ring[len(w.ring)-w.trial:])))
+	}
+	if counts < w.rule.min {
+		p90 = 0
+	}
+	w.judged.Store(int64(p90))
+}
+
+// percentile is the 90th by nearest rank, 0 of nothing.
+func percentile(sorted []time.Duration) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[(len(sorted)*9+9)/10-1]
 }
 
 // average is an exponentially weighted latency of one deployment. It is

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 )
@@ -32,82 +33,96 @@ type change struct{ name, value string }
 // members that e names changed, and every other byte as the client sent it.
 // IncludeUsage and IncludeCost go on saying what the client asked for.
 func (r *Request) For(e Edit) *Request {
-	changes := r.changes(e)
-	if len(changes) == 0 {
+	c := changes{r: r}
+	c.list = c.first[:0]
+	c.edit(e)
+	if len(c.list) == 0 {
 		return r
 	}
 	v := *r
-	v.splice(r, changes)
-	for _, c := range changes {
-		v.update(c)
+	v.splice(r, c.list)
+	for _, change := range c.list {
+		v.update(change)
 	}
 	return &v
 }
 
-// changes lists what e changes. The edits that routing and billing rely on
-// come first: of two changes to one member the first counts.
-func (r *Request) changes(e Edit) []change {
-	list := make([]change, 0, 4)
-	add := func(name, value string) {
-		if slices.ContainsFunc(list, func(c change) bool { return c.name == name }) {
-			return
-		}
-		if value != "" || r.members.find(name) >= 0 {
-			list = append(list, change{name, value})
-		}
-	}
-	if e.Model != "" && (e.Model != r.Model || r.Raw("model") == nil) {
-		add("model", string(appendQuoted(nil, e.Model)))
-	}
-	if e.NoStreamOptions {
-		add("stream_options", "")
-	} else if e.AskUsage && r.Stream && !r.IncludeUsage {
-		add("stream_options", withUsage(r.Raw("stream_options")))
-	}
-	if !e.KeepUsageField {
-		add("usage", "")
-	}
-	r.limitChanges(e, add)
-	for _, name := range slices.Sorted(maps.Keys(e.Set)) {
-		if valid(e.Set[name]) && !isLimit(name) {
-			add(name, e.Set[name])
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(e.Default)) {
-		if raw := r.Raw(name); valid(e.Default[name]) && !isLimit(name) && (raw == nil || raw[0] == 'n') {
-			add(name, e.Default[name])
-		}
-	}
-	return list
+// changes gathers what is to change in a request. Of two changes to one member
+// the first counts: those that routing and billing rely on come first.
+type changes struct {
+	r     *Request
+	list  []change
+	first [6]change
 }
 
-// limitChanges sets the output limit: to the attempt's own, else to the
-// operator's, else, when the client named two that differ, to the one that we
-// count with, so that no upstream can go by the other.
-func (r *Request) limitChanges(e Edit, add func(name, value string)) {
-	limit, name := e.MaxTokens, e.LimitField
-	for _, f := range []string{"max_completion_tokens", "max_tokens"} {
-		if n, ok := wholeValue([]byte(e.Set[f]), 1<<31-1); ok && n > 0 && limit == 0 {
-			limit, name = n, f
+func (c *changes) add(name, value string) {
+	for i := range c.list {
+		if c.list[i].name == name {
+			return
 		}
 	}
-	for _, f := range []string{"max_completion_tokens", "max_tokens"} {
-		if n, ok := wholeValue([]byte(e.Default[f]), 1<<31-1); ok && n > 0 && limit == 0 && r.MaxTokens == 0 {
-			limit, name = n, f
+	if value != "" || c.r.members.find(name) >= 0 {
+		c.list = append(c.list, change{name, value})
+	}
+}
+
+func (c *changes) edit(e Edit) {
+	r := c.r
+	if e.Model != "" && (e.Model != r.Model || r.Raw("model") == nil) {
+		c.add("model", string(appendQuoted(make([]byte, 0, len(e.Model)+2), e.Model)))
+	}
+	if e.NoStreamOptions {
+		c.add("stream_options", "")
+	} else if e.AskUsage && r.Stream && !r.IncludeUsage {
+		c.add("stream_options", withUsage(r.Raw("stream_options")))
+	}
+	if !e.KeepUsageField {
+		c.add("usage", "")
+	}
+	c.limit(e)
+	for _, name := range sortedNames(e.Set) {
+		if !isLimit(name) {
+			c.add(name, e.Set[name])
 		}
+	}
+	for _, name := range sortedNames(e.Default) {
+		if raw := r.Raw(name); !isLimit(name) && (raw == nil || raw[0] == 'n') {
+			c.add(name, e.Default[name])
+		}
+	}
+}
+
+// sortedNames are the names whose values are JSON, in a fixed order.
+func sortedNames(values map[string]string) []string {
+	if len(values) == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(values)), func(name string) bool { return !valid(values[name]) })
+}
+
+// limit sets the output limit: to the attempt's own, else to the operator's,
+// else, when the client named two that differ, to the one that we count with,
+// so that no upstream can go by the other.
+func (c *changes) limit(e Edit) {
+	limit, name := e.MaxTokens, e.LimitField
+	if limit == 0 {
+		limit, name = limitIn(e.Set)
+	}
+	if limit == 0 && c.r.MaxTokens == 0 {
+		limit, name = limitIn(e.Default)
 	}
 	if limit == 0 {
-		limit = r.MaxTokens
+		limit = c.r.MaxTokens
 	}
 	if limit == 0 {
 		return
 	}
 	named := false
-	for _, f := range []field{fieldMaxCompletionTokens, fieldMaxTokens} {
-		if n, ok := r.limit(f); ok {
+	for _, f := range limitFields {
+		if n, ok := c.r.limit(f); ok {
 			named = true
 			if n != limit {
-				add(fieldNames[f], strconv.FormatInt(limit, 10))
+				c.add(fieldNames[f], strconv.FormatInt(limit, 10))
 			}
 		}
 	}
@@ -115,8 +130,24 @@ func (r *Request) limitChanges(e Edit, add func(name, value string)) {
 		if !isLimit(name) {
 			name = fieldNames[fieldMaxTokens]
 		}
-		add(name, strconv.FormatInt(limit, 10))
+		c.add(name, strconv.FormatInt(limit, 10))
 	}
+}
+
+// limitFields are the two names of the output limit; the first wins.
+var limitFields = [...]field{fieldMaxCompletionTokens, fieldMaxTokens}
+
+// limitIn is the output limit among an operator's values, and its name.
+func limitIn(values map[string]string) (int64, string) {
+	if len(values) == 0 {
+		return 0, ""
+	}
+	for _, f := range limitFields {
+		if n, ok := wholeValue([]byte(values[fieldNames[f]]), math.MaxInt32); ok && n > 0 && n <= math.MaxInt32 {
+			return n, fieldNames[f]
+		}
+	}
+	return 0, ""
 }
 
 func isLimit(name string) bool {
@@ -129,7 +160,7 @@ func (r *Request) limit(f field) (int64, bool) {
 	if raw == nil || raw[0] == 'n' {
 		return 0, false
 	}
-	return wholeValue(raw, 1<<31-1)
+	return wholeValue(raw, math.MaxInt32)
 }
 
 // withUsage is stream_options with include_usage on, and otherwise as it was.
@@ -165,7 +196,7 @@ func (r *Request) splice(from *Request, changes []change) {
 	out := append(make([]byte, 0, size), from.Body[:old[0].key]...)
 	list := make(members, 0, len(old)+len(changes))
 	for i, m := range old {
-		c := slices.IndexFunc(changes, func(c change) bool { return c.name == m.name })
+		c := indexChange(changes, m.name)
 		if c >= 0 && changes[c].value == "" {
 			continue
 		}
@@ -200,6 +231,10 @@ func (r *Request) splice(from *Request, changes []change) {
 	r.Body = append(out, from.Body[old[len(old)-1].to:]...)
 }
 
+func indexChange(changes []change, name string) int {
+	return slices.IndexFunc(changes, func(c change) bool { return c.name == name })
+}
+
 // update brings the facts in line with a change.
 func (r *Request) update(c change) {
 	f := fieldOf([]byte(c.name))
@@ -207,7 +242,7 @@ func (r *Request) update(c change) {
 	case c.value == "" || f == fieldStreamOptions || f == fieldUsage:
 		// What the client wants to see does not change.
 	case isLimit(c.name):
-		r.MaxTokens, _ = wholeValue([]byte(c.value), 1<<31-1)
+		r.MaxTokens, _ = wholeValue([]byte(c.value), math.MaxInt32)
 	case f != fieldOther:
 		_ = r.fact(f, []byte(c.value)) // the operator's own values
 	}

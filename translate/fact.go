@@ -35,58 +35,73 @@ func (r *Request) fact(f field, raw []byte) *InvalidError {
 		return inRange(name, raw, 2)
 	case fieldTopP:
 		return inRange(name, raw, 1)
-	case fieldStreamOptions, fieldMetadata, fieldResponseFormat:
-		if raw[0] != '{' {
-			return invalidType(name, "an object", raw)
-		}
-		return r.nested(f, raw)
+	case fieldStreamOptions:
+		return nestedBool(name, "include_usage", raw, &r.IncludeUsage)
 	case fieldUsage:
-		if raw[0] == '{' {
-			return r.nested(f, raw)
+		if raw[0] != '{' { // not a field of OpenAI's: anything goes
+			return nil
 		}
+		return nestedBool(name, "include", raw, &r.IncludeCost)
+	case fieldMetadata:
+		id, err := nested(name, "user_id", raw)
+		if err == nil && id != nil {
+			err = stringFact("metadata.user_id", id, &r.MetadataUser)
+		}
+		if err != nil {
+			return err
+		}
+		budget, err := nested(name, "budget_usd", raw)
+		if err == nil && budget != nil {
+			err = moneyFact("metadata.budget_usd", budget, &r.MetadataBudget)
+		}
+		return err
+	case fieldResponseFormat:
+		var kind string
+		v, err := nested(name, "type", raw)
+		if err == nil && v != nil {
+			err = stringFact("response_format.type", v, &kind)
+		}
+		r.Schema = kind == "json_schema" || kind == "json_object"
+		return err
 	}
 	return nil
 }
 
-// nested takes in the members that we act on of an object.
-func (r *Request) nested(f field, raw []byte) (err *InvalidError) {
+// nested finds a member of an object that we act on, nil when there is none.
+// As at the top, it may not be given twice.
+func nested(parent, name string, raw []byte) (found []byte, err *InvalidError) {
+	if raw[0] != '{' {
+		return nil, invalidType(parent, "an object", raw)
+	}
 	s := scanner{b: raw, maxDepth: maxRequestDepth}
-	var seen [3]bool
-	for more := s.open('{'); more && err == nil; more = s.more('}') {
+	for more := s.open('{'); more; more = s.more('}') {
 		k := s.bytes(s.key())
 		from := s.i
 		s.skip()
-		value := s.b[from:s.i]
-		var which int
-		switch fieldNames[f] + "." + string(k) {
-		case "stream_options.include_usage":
-			err = boolFact("stream_options.include_usage", value, &r.IncludeUsage)
-		case "usage.include":
-			if value[0] == 't' || value[0] == 'f' {
-				err = boolFact("usage.include", value, &r.IncludeCost)
-			}
-		case "metadata.user_id":
-			err = stringFact("metadata.user_id", value, &r.MetadataUser)
-		case "metadata.budget_usd":
-			which = 1
-			err = moneyFact("metadata.budget_usd", value, &r.MetadataBudget)
-		case "response_format.type":
-			var kind string
-			err = stringFact("response_format.type", value, &kind)
-			r.Schema = kind == "json_schema" || kind == "json_object"
-		default:
-			which = 2
+		if string(k) != name {
+			continue
 		}
-		if err == nil && which < 2 && seen[which] {
-			name := fieldNames[f] + "." + string(k)
-			err = &InvalidError{
-				Message: fmt.Sprintf("Duplicate parameter: '%s' is given more than once.", name),
-				Param:   name, Code: "duplicate_parameter",
-			}
+		if found != nil {
+			return nil, duplicate(parent + "." + name)
 		}
-		seen[which] = true
+		found = raw[from:s.i]
 	}
-	return err
+	return found, nil
+}
+
+func nestedBool(parent, name string, raw []byte, to *bool) *InvalidError {
+	v, err := nested(parent, name, raw)
+	if err != nil || v == nil {
+		return err
+	}
+	return boolFact(parent+"."+name, v, to)
+}
+
+func duplicate(param string) *InvalidError {
+	return &InvalidError{
+		Message: fmt.Sprintf("Duplicate parameter: '%s' is given more than once.", param),
+		Param:   param, Code: "duplicate_parameter",
+	}
 }
 
 func stringFact(param string, raw []byte, to *string) *InvalidError {

@@ -128,7 +128,7 @@ func (m members) find(name string) int {
 func (p *requestParser) claim(name []byte, f field, key int) {
 	if f == fieldOther {
 		if like := fieldLike(name); like != fieldOther {
-			p.refuse(string(name), "invalid_parameter_name", "Unknown parameter: '%s'. Did you mean '%s'?", printable(name), fieldNames[like])
+			p.refuse(printable(name), "invalid_parameter_name", "Unknown parameter: '%s'. Did you mean '%s'?", printable(name), fieldNames[like])
 			return
 		}
 	}
@@ -137,7 +137,7 @@ func (p *requestParser) claim(name []byte, f field, key int) {
 		m.name = string(name)
 	}
 	if p.seen(m.name) {
-		p.refuse(printable(name), "duplicate_parameter", "Duplicate parameter: '%s' is given more than once.", printable(name))
+		p.err = duplicate(printable(name))
 		return
 	}
 	if len(p.r.members) == maxMembers {

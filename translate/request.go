@@ -4,7 +4,10 @@
 // the network, of clocks, of money or of tiers.
 package translate
 
-import "fmt"
+import (
+	"fmt"
+	"unsafe"
+)
 
 // Request is one chat-completions request: the client's JSON as it came, and
 // the few facts we route and bill by. It is never changed once made; For makes
@@ -24,7 +27,7 @@ type Request struct {
 	N         int64 // number of choices asked for, at least 1
 
 	// Prompt is the text of the newest user turn; earlier turns and system
-	// text are not in it.
+	// text are not in it. It may share Body's memory.
 	Prompt string
 	// InputBytes bounds the prompt from above in tokens: a token covers at
 	// least one byte of text. Inline media are not counted here.
@@ -72,6 +75,8 @@ func ParseRequest(body []byte) (*Request, error) {
 		scanner: scanner{b: body, maxDepth: maxRequestDepth},
 		r:       &Request{Body: body, N: 1, members: make(members, 0, 12)},
 	}
+	var room [2][4]quoted // most turns have a text or two
+	p.texts, p.newest = room[0][:0], room[1][:0]
 	p.request()
 	if p.err != nil {
 		return nil, p.err
@@ -174,7 +179,10 @@ func (p *requestParser) conclude() {
 // join puts texts together, a line each.
 func (p *requestParser) join(texts []quoted) string {
 	if len(texts) == 1 {
-		return string(p.bytes(texts[0]))
+		// Nobody changes these bytes: Body is never written to. A copy of a
+		// long prompt would cost more than all the rest of the parsing.
+		text := p.bytes(texts[0])
+		return unsafe.String(unsafe.SliceData(text), len(text))
 	}
 	var out []byte
 	for i, t := range texts {

@@ -1,8 +1,10 @@
 package translate
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -268,28 +270,66 @@ func (s *scanner) beyondASCII() bool {
 	return true
 }
 
+// Constants for looking at eight bytes at a time: subtracting 1 from a byte
+// that is 0, or 0x20 from one below it, borrows into its highest bit. A borrow
+// can only disturb bytes after such a find.
+const (
+	eachByte  = 0x0101010101010101
+	highBits  = 0x80 * eachByte
+	allQuotes = '"' * eachByte
+	allSlash  = '\\' * eachByte
+	allSpaces = ' ' * eachByte
+)
+
 // plainEnd returns the first place from i on whose byte is a quote, a
-// backslash, a control character or not ASCII. It looks at eight bytes at a
-// time: subtracting 1 from a byte that is 0, or 0x20 from one below it, borrows
-// into its highest bit, and a borrow can only disturb bytes after a find.
+// backslash, a control character or not ASCII. Where none comes for a while it
+// goes on in larger steps.
 func plainEnd(b []byte, i int) int {
-	const (
-		each  = 0x0101010101010101
-		high  = 0x80 * each
-		quote = '"' * each
-		slash = '\\' * each
-		space = ' ' * each
-	)
-	for ; i+8 <= len(b); i += 8 {
-		w := binary.LittleEndian.Uint64(b[i:])
-		if (((w^quote)-each)|((w^slash)-each)|(w-space)|w)&high != 0 {
+	rest := b[i:]
+	for words := 0; len(rest) >= 8; words++ {
+		if words == 8 {
+			rest, words = rest[plainRun(rest):], -1
+			continue
+		}
+		w := binary.LittleEndian.Uint64(rest)
+		found := (((w ^ allQuotes) - eachByte) | ((w ^ allSlash) - eachByte) | (w - allSpaces) | w) & highBits
+		if found != 0 {
+			return len(b) - len(rest) + bits.TrailingZeros64(found)/8
+		}
+		rest = rest[8:]
+	}
+	for i = len(b) - len(rest); i < len(b); i++ {
+		if c := b[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
 			break
 		}
 	}
-	for i < len(b) && b[i] >= ' ' && b[i] != '"' && b[i] != '\\' && b[i] < utf8.RuneSelf {
-		i++
-	}
 	return i
+}
+
+// plainRun is the length of the plain text at the start of b, of which it
+// looks at so much that the library's fast search pays, and no more, lest a
+// long text with a foreign letter here and there be searched again and again.
+// It is 0 when something other than a quote or a backslash is in the way.
+func plainRun(b []byte) int {
+	b = b[:min(len(b), 2048)]
+	if n := bytes.IndexByte(b, '"'); n >= 0 {
+		b = b[:n]
+	}
+	if n := bytes.IndexByte(b, '\\'); n >= 0 {
+		b = b[:n]
+	}
+	size := len(b)
+	var found uint64
+	for len(b) >= 32 {
+		w0, w1 := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+		w2, w3 := binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
+		found |= (w0 - allSpaces) | w0 | (w1 - allSpaces) | w1 | (w2 - allSpaces) | w2 | (w3 - allSpaces) | w3
+		b = b[32:]
+	}
+	if found&highBits != 0 {
+		return 0
+	}
+	return size - len(b)
 }
 
 // escapeSize is the length of the escape at the start of b, 0 when it is none.
@@ -297,15 +337,18 @@ func escapeSize(b []byte) int {
 	if len(b) < 2 {
 		return 0
 	}
-	switch b[1] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+	if escapes[b[1]] != 0 {
 		return 2
-	case 'u':
-		if _, ok := hex4(b); ok {
-			return 6
-		}
+	}
+	if _, ok := hex4(b); ok {
+		return 6
 	}
 	return 0
+}
+
+// escapes are the short escapes' meanings.
+var escapes = [256]byte{
+	'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t',
 }
 
 // hex4 decodes the \uXXXX at the start of b.
@@ -344,7 +387,7 @@ func appendUnescaped(dst, raw []byte) []byte {
 			continue
 		}
 		if raw[i+1] != 'u' {
-			dst = append(dst, unescaped(raw[i+1]))
+			dst = append(dst, escapes[raw[i+1]])
 			i += 2
 			continue
 		}
@@ -359,22 +402,6 @@ func appendUnescaped(dst, raw []byte) []byte {
 		dst = utf8.AppendRune(dst, r)
 	}
 	return dst
-}
-
-func unescaped(c byte) byte {
-	switch c {
-	case 'b':
-		return '\b'
-	case 'f':
-		return '\f'
-	case 'n':
-		return '\n'
-	case 'r':
-		return '\r'
-	case 't':
-		return '\t'
-	}
-	return c
 }
 
 // bytes is what the string means; it shares the input's memory when it can.

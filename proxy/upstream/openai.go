@@ -1,13 +1,9 @@
 package upstream
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"iter"
-	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -62,16 +58,33 @@ func NewOpenAI(c OpenAIConfig) (*OpenAI, error) {
 		"Accept-Encoding": {"identity"},
 		"User-Agent":      {"inference-router"},
 	}
+	if !isHeader("Authorization", c.APIKey.Reveal()) {
+		return nil, fmt.Errorf("upstream %s: api_key: no key has a line break or another control character in it", c.Name)
+	}
 	if c.APIKey != "" && !c.ForwardClientKey {
 		u.setKey(u.header, c.APIKey)
 	}
 	for name, value := range c.Headers {
-		if strings.ContainsAny(name+value, "\r\n\x00") || name == "" {
-			return nil, fmt.Errorf("upstream %s: headers: %q is not a header", c.Name, name)
+		if !isHeader(name, value) {
+			return nil, fmt.Errorf("upstream %s: headers: %q cannot be set", c.Name, name)
 		}
 		u.header.Set(name, value)
 	}
 	return u, nil
+}
+
+// isHeader reports whether an operator may set such a header: framing and the
+// connection are net/http's.
+func isHeader(name, value string) bool {
+	switch http.CanonicalHeaderKey(name) {
+	case "", "Host", "Content-Length", "Transfer-Encoding", "Connection", "Te", "Trailer", "Upgrade", "Expect":
+		return false
+	}
+	plain := func(r rune) bool {
+		return r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+	}
+	return strings.Trim(name, "-_") != "" && !strings.ContainsFunc(name, func(r rune) bool { return !plain(r) }) &&
+		!strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
 // parseBaseURL checks the root under which the API is.
@@ -132,6 +145,23 @@ func (u *OpenAI) setKey(h http.Header, key translate.Secret) {
 // Close gives up the connections that are idle.
 func (u *OpenAI) Close() { u.transport.CloseIdleConnections() }
 
+// forwarded are the caller's headers that may go on, and whether only with the
+// caller's own key: with ours they would choose among our projects.
+//
+// Idempotency-Key is written in another case than net/http looks for: it would
+// take it for leave to repeat requests that may have been billed.
+var forwarded = map[string]struct {
+	as      string
+	ownOnly bool
+}{
+	"Traceparent":         {as: "Traceparent"},
+	"Tracestate":          {as: "Tracestate"},
+	"Openai-Beta":         {as: "Openai-Beta"},
+	"Idempotency-Key":     {as: "idempotency-key"},
+	"Openai-Organization": {as: "Openai-Organization", ownOnly: true},
+	"Openai-Project":      {as: "Openai-Project", ownOnly: true},
+}
+
 // headers are those of one request; mostly the shared ones.
 func (u *OpenAI) headers(key translate.Secret, forward map[string]string) http.Header {
 	if !u.clientKey && len(forward) == 0 {
@@ -139,8 +169,9 @@ func (u *OpenAI) headers(key translate.Secret, forward map[string]string) http.H
 	}
 	h := u.header.Clone()
 	for name, value := range forward {
-		if h.Get(name) == "" {
-			h.Set(name, value)
+		f, ok := forwarded[http.CanonicalHeaderKey(name)]
+		if ok && (!f.ownOnly || u.clientKey) && h[f.as] == nil {
+			h[f.as] = []string{value}
 		}
 	}
 	if u.clientKey && key != "" {
@@ -149,8 +180,8 @@ func (u *OpenAI) headers(key translate.Secret, forward map[string]string) http.H
 	return h
 }
 
-// Chat sends r and passes on the answer. A request for a stream that is
-// answered in one piece yields one whole chunk.
+// Chat sends r and passes on the answer. Where a stream was asked for and the
+// upstream answers in one piece, that is made a stream.
 func (u *OpenAI) Chat(ctx context.Context, r *translate.Request) translate.Chunks {
 	return func(yield func(translate.Chunk, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -163,13 +194,17 @@ func (u *OpenAI) Chat(ctx context.Context, r *translate.Request) translate.Chunk
 		defer func() { _ = resp.Body.Close() }()
 		kind, body := answerKind(resp)
 		resp.Body = body
-		switch {
-		case kind == "sse" && r.Stream:
-			u.relay(ctx, cancel, r, resp, yield)
-		case kind == "json":
-			yield(u.whole(ctx, resp))
+		a := answer{
+			resp:    resp,
+			options: translate.OpenAIOptions{HideUsage: !r.IncludeUsage && !r.IncludeCost, RequestID: requestID(resp.Header)},
+		}
+		switch stream := r.Stream; {
+		case kind == "sse" && stream:
+			a.relay(ctx, cancel, yield)
 		case kind == "sse":
 			yield(translate.Chunk{}, badResponse("The upstream sent a stream where a whole answer was asked for.", nil))
+		case kind == "json":
+			a.whole(ctx, stream, yield)
 		default:
 			yield(translate.Chunk{}, badResponse("The upstream's answer is not JSON.", nil))
 		}
@@ -188,7 +223,7 @@ func (u *OpenAI) send(ctx context.Context, r *translate.Request) (*http.Response
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode < 300 {
+	if resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
 	e := u.statusError(resp)
@@ -198,7 +233,7 @@ func (u *OpenAI) send(ctx context.Context, r *translate.Request) (*http.Response
 		if err != nil {
 			return nil, err
 		}
-		if resp.StatusCode < 300 {
+		if resp.StatusCode/100 == 2 {
 			u.noStreamOptions.Store(true)
 			return resp, nil
 		}
@@ -225,104 +260,49 @@ func (u *OpenAI) statusError(resp *http.Response) *translate.UpstreamError {
 	return e
 }
 
-// whole reads an answer in one piece.
-func (u *OpenAI) whole(ctx context.Context, resp *http.Response) (translate.Chunk, error) {
-	body, err := readAll(resp, maxAnswer)
-	if ctx.Err() != nil {
-		return translate.Chunk{}, context.Cause(ctx)
+// answer is a good status and what follows it.
+type answer struct {
+	resp    *http.Response
+	options translate.OpenAIOptions
+}
+
+// whole passes on an answer in one piece; as a stream, if that was asked for.
+func (a *answer) whole(ctx context.Context, stream bool, yield func(translate.Chunk, error) bool) {
+	body, err := readAll(a.resp, maxAnswer)
+	var c translate.Chunk
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err != nil:
+		err = wholeError(err)
+	default:
+		c, err = translate.WholeOpenAI(body)
 	}
-	if err != nil {
-		return translate.Chunk{}, wholeError(err)
+	if err == nil && stream {
+		translate.SplitOpenAI(c, a.options)(yield)
+		return
 	}
-	c, err := translate.WholeOpenAI(body)
-	c.Head = &translate.Head{RequestID: requestID(resp.Header)}
-	return c, err
+	if err == nil {
+		c.Head = &translate.Head{RequestID: a.options.RequestID}
+	}
+	yield(c, err)
 }
 
 // relay passes on a stream. Once the answer is complete, the rest is read so
 // that the connection can be used again.
-func (u *OpenAI) relay(ctx context.Context, cancel func(), r *translate.Request, resp *http.Response, yield func(translate.Chunk, error) bool) {
-	body, _, err := decoded(resp)
+func (a *answer) relay(ctx context.Context, cancel func(), yield func(translate.Chunk, error) bool) {
+	body, _, err := decoded(a.resp)
 	if err != nil {
 		yield(translate.Chunk{}, badResponse("The upstream's answer cannot be read.", err))
 		return
 	}
-	o := translate.OpenAIOptions{
-		HideUsage: !r.IncludeUsage && !r.IncludeCost,
-		RequestID: requestID(resp.Header),
-	}
-	for c, err := range translate.FromOpenAI(judged(ctx, readEvents(body)), o) {
+	for c, err := range translate.FromOpenAI(judged(ctx, readEvents(body)), a.options) {
 		if !yield(c, err) || err != nil {
 			return
 		}
 		if c.Done {
-			drain(resp.Body, cancel)
+			drain(a.resp.Body, cancel)
 			return
 		}
 	}
-}
-
-// judged makes a broken stream's error say what it means.
-func judged(ctx context.Context, events iter.Seq2[translate.Event, error]) iter.Seq2[translate.Event, error] {
-	return func(yield func(translate.Event, error) bool) {
-		begun := false
-		for e, err := range events {
-			switch {
-			case err != nil && ctx.Err() != nil:
-				err = context.Cause(ctx)
-			case err != nil:
-				err = streamError(err, begun)
-			}
-			begun = begun || !e.Comment
-			if !yield(e, err) {
-				return
-			}
-		}
-	}
-}
-
-// answerKind tells what an answer is: sse, json, or "" for anything else.
-// Where the content type does not say, its first byte does.
-func answerKind(resp *http.Response) (string, io.ReadCloser) {
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	switch {
-	case kind == "text/event-stream":
-		return "sse", resp.Body
-	case kind == "application/json", strings.HasSuffix(kind, "+json"):
-		return "json", resp.Body
-	case resp.Header.Get("Content-Encoding") != "":
-		return "json", resp.Body
-	}
-	b := bufio.NewReader(resp.Body)
-	first := byte(0)
-	for n := 1; n < 512; n++ {
-		have, err := b.Peek(n)
-		if err != nil {
-			break
-		}
-		if first = have[n-1]; first > ' ' {
-			break
-		}
-	}
-	rest := struct {
-		io.Reader
-		io.Closer
-	}{b, resp.Body}
-	switch first {
-	case '{':
-		return "json", rest
-	case 'd', 'e', ':', 'i', 'r':
-		return "sse", rest
-	}
-	return "", rest
-}
-
-// requestID is the provider's id of a call, if it looks like one.
-func requestID(h http.Header) string {
-	for _, name := range []string{"X-Request-Id", "Request-Id", "Apim-Request-Id"} {
-		if id := h.Get(name); id != "" && len(id) <= 128 {
-			return id
-		}
-	}
-	return ""
 }

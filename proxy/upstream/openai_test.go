@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -210,5 +213,242 @@ func TestChatEndsWithItsContext(t *testing.T) {
 	case <-ended:
 	case <-time.After(5 * time.Second):
 		t.Error("the upstream was not told")
+	}
+}
+
+func TestChatSendsOnlyItsOwnHeaders(t *testing.T) {
+	forward := map[string]string{
+		"traceparent": "00-1-2-03", "OpenAI-Beta": "x", "Idempotency-Key": "i", "OpenAI-Organization": "o",
+		"Authorization": "Bearer sk-caller", "Cookie": "c", "X-Router-User": "u", "Connection": "Authorization", "Accept-Encoding": "gzip",
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*OpenAIConfig)
+		want   string
+	}{
+		{"our key", func(*OpenAIConfig) {}, "Accept-Encoding: identity\nAuthorization: Bearer sk-canary\nContent-Length: 57\nContent-Type: application/json\n" +
+			"Idempotency-Key: i\nOpenai-Beta: x\nTraceparent: 00-1-2-03\nUser-Agent: inference-router\n"},
+		{"the caller's key", func(c *OpenAIConfig) { c.ForwardClientKey = true }, "Accept-Encoding: identity\nAuthorization: Bearer sk-caller\nContent-Length: 57\nContent-Type: application/json\n" +
+			"Idempotency-Key: i\nOpenai-Beta: x\nOpenai-Organization: o\nTraceparent: 00-1-2-03\nUser-Agent: inference-router\n"},
+		{"configured headers", func(c *OpenAIConfig) {
+			c.APIKey, c.Headers = "", map[string]string{"x-title": "t", "openai-beta": "ours"}
+		}, "Accept-Encoding: identity\nContent-Length: 57\nContent-Type: application/json\n" +
+			"Idempotency-Key: i\nOpenai-Beta: ours\nTraceparent: 00-1-2-03\nUser-Agent: inference-router\nX-Title: t\n"},
+		{"Azure", func(c *OpenAIConfig) { c.Provider = "azure" }, "Accept-Encoding: identity\nApi-Key: sk-canary\nContent-Length: 57\nContent-Type: application/json\n" +
+			"Idempotency-Key: i\nOpenai-Beta: x\nTraceparent: 00-1-2-03\nUser-Agent: inference-router\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got strings.Builder
+			u := dial(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+				_ = r.Header.WriteSubset(&got, nil)
+				w.Header().Set("Content-Type", jsonType)
+				_, _ = io.WriteString(w, reply)
+			}), c.change)
+			r := request(t, ask)
+			r.Forward, r.ClientKey = forward, "sk-caller"
+			if got := chat(t.Context(), u, r); got.err != nil {
+				t.Fatal(got.err)
+			}
+			if sent := strings.ReplaceAll(got.String(), "\r", ""); sent != c.want {
+				t.Errorf("sent\n%s\nwant\n%s", sent, c.want)
+			}
+		})
+	}
+}
+
+func TestChatTellsTheCallerAboutTheCallersOwnKey(t *testing.T) {
+	u := dial(t, serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(401)
+		_, _ = io.WriteString(w, `{"error":{"message":"Incorrect API key provided: sk-caller"}}`)
+	}), func(c *OpenAIConfig) { c.ForwardClientKey = true })
+	r := request(t, ask)
+	r.ClientKey = "sk-caller"
+	got := chat(t.Context(), u, r)
+	failed(t, got.err, translate.KindInvalid, "invalid_api_key", translate.BilledNothing)
+	var e *translate.UpstreamError
+	if errors.As(got.err, &e) && (e.Status != 401 || e.Type != "authentication_error" || strings.Contains(e.Message, "sk-") || e.Body != nil) {
+		t.Errorf("got %+v", e)
+	}
+}
+
+func TestNewOpenAIEndpoints(t *testing.T) {
+	for _, c := range []struct{ provider, base, want string }{
+		{"openai", "https://api.openai.com/v1", "https://api.openai.com/v1/chat/completions"},
+		{"openai", "https://api.openai.com/v1/", "https://api.openai.com/v1/chat/completions"},
+		{"gemini", "https://generativelanguage.googleapis.com/v1beta/openai", "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions"},
+		{"vllm", "http://localhost:8000/a%2Fb?x=1", "http://localhost:8000/a%2Fb/chat/completions?x=1"},
+		{"azure", "https://me.openai.azure.com", "https://me.openai.azure.com/openai/v1/chat/completions"},
+		{"azure", "https://me.openai.azure.com/openai/v1/", "https://me.openai.azure.com/openai/v1/chat/completions"},
+		{"azure", "https://me.openai.azure.com/openai/deployments/d", "https://me.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21"},
+		{"openai", "https://me.openai.azure.com/openai/deployments/d?api-version=2025-01-01", "https://me.openai.azure.com/openai/deployments/d/chat/completions?api-version=2025-01-01"},
+	} {
+		u := dial(t, c.base, func(o *OpenAIConfig) { o.Provider = c.provider })
+		if got := u.chat.String(); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.base, got, c.want)
+		}
+	}
+}
+
+func TestNewOpenAIRefuses(t *testing.T) {
+	for _, c := range []OpenAIConfig{
+		{BaseURL: ""}, {BaseURL: "api.openai.com/v1"}, {BaseURL: "file:///etc/passwd"}, {BaseURL: "https://key@host/v1"},
+		{BaseURL: "https://host/v1#x"}, {BaseURL: "https://ho st"}, {BaseURL: "https://h", Headers: map[string]string{"a": "b\r\nc: d"}},
+		{BaseURL: "https://h", Headers: map[string]string{"a b": "c"}}, {BaseURL: "https://h", Headers: map[string]string{"Host": "c"}},
+		{BaseURL: "https://h", APIKey: "a\nb"},
+	} {
+		c.Name = "here"
+		if _, err := NewOpenAI(c); err == nil || !strings.Contains(err.Error(), "here") || strings.Contains(err.Error(), "key@") {
+			t.Errorf("%+v: got %v, want an error that names the upstream", c, err)
+		}
+	}
+}
+
+func TestChatLetsGoOfTheRequestOnceItIsSent(t *testing.T) {
+	release := make(chan struct{})
+	u := dial(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", sseType)
+		_, _ = io.WriteString(w, "data: "+part+"\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-release
+		_, _ = io.WriteString(w, stream)
+	}))
+	freed := make(chan struct{})
+	start := func() translate.Chunks {
+		r := request(t, strings.Replace(askStream, "hi", strings.Repeat("x", 1<<20), 1))
+		runtime.AddCleanup(&r.Body[0], func(int) { close(freed) }, 0)
+		return u.Chat(t.Context(), r)
+	}
+	for range start() {
+		for done := false; !done; {
+			runtime.GC()
+			select {
+			case <-freed:
+				done = true
+			case <-time.After(10 * time.Millisecond):
+			case <-t.Context().Done():
+				t.Fatal("the request's body is kept while the answer comes")
+			}
+		}
+		break
+	}
+	close(release)
+}
+
+func TestChatIsSafeForConcurrentUse(t *testing.T) {
+	u := dial(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Content-Type", jsonType)
+		_, _ = io.WriteString(w, strings.Replace(reply, "hello", r.Header.Get("Traceparent")+fmt.Sprint(len(body)), 1))
+	}))
+	r := request(t, ask)
+	var all sync.WaitGroup
+	for i := range 16 {
+		all.Go(func() {
+			r := *r
+			if i%2 == 0 {
+				r.Forward = map[string]string{"Traceparent": fmt.Sprint("t", i)}
+			}
+			for range 20 {
+				if got := chat(t.Context(), u, r.For(translate.Edit{Model: "other"})); got.err != nil || i%2 == 0 && !strings.Contains(got.data[0], fmt.Sprintf(`"t%d61"`, i)) {
+					t.Errorf("got %q, %v", got.data, got.err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestEchoAnswersWithThePrompt(t *testing.T) {
+	for _, body := range []string{ask, askStream} {
+		r := request(t, body)
+		for c, err := range Echo(t.Context(), r) {
+			if err != nil || c.Whole == r.Stream || !strings.Contains(string(c.Data), `"content":"hi"`) || c.Usage == nil || c.Finish != "stop" || c.Head == nil {
+				t.Errorf("got %+v, %v", c, err)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("gone")
+	cancel(gone)
+	for _, err := range Echo(ctx, request(t, ask)) {
+		if err != gone {
+			t.Errorf("got %v, want %v", err, gone)
+		}
+	}
+}
+
+func BenchmarkChat(b *testing.B) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", jsonType)
+		_, _ = io.WriteString(w, reply)
+	}))
+	defer s.Close()
+	u, err := NewOpenAI(OpenAIConfig{BaseURL: s.URL, APIKey: "k"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer u.Close()
+	r, err := translate.ParseRequest([]byte(ask))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("Chat", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			for _, err := range u.Chat(b.Context(), r) {
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	})
+	b.Run("bare RoundTrip", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			req, _ := http.NewRequestWithContext(b.Context(), "POST", u.chat.String(), strings.NewReader(ask))
+			req.Header = u.header
+			resp, err := u.transport.RoundTrip(req)
+			if err != nil {
+				b.Fatal(err)
+			}
+			_, _ = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+		}
+	})
+}
+
+func TestChatSpeaksHTTP2(t *testing.T) {
+	proto := make(chan string, 2)
+	gone := make(chan struct{})
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		proto <- r.Proto
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", sseType)
+		_, _ = io.WriteString(w, "data: "+part+"\n\n")
+		_ = http.NewResponseController(w).Flush()
+		if r.Header.Get("Traceparent") != "" {
+			panic(http.ErrAbortHandler) // a reset of the stream
+		}
+		<-r.Context().Done()
+		close(gone)
+	}))
+	s.EnableHTTP2 = true
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	u := dial(t, s.URL)
+	u.transport.TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
+	r := request(t, askStream)
+	for range u.Chat(t.Context(), r) {
+		break
+	}
+	<-gone
+	r.Forward = map[string]string{"Traceparent": "x"}
+	got := chat(t.Context(), u, r)
+	failed(t, got.err, translate.KindInterrupted, "stream_interrupted", translate.BilledPartly)
+	if a, b := <-proto, <-proto; a != "HTTP/2.0" || b != "HTTP/2.0" {
+		t.Errorf("spoke %s and %s, want HTTP/2.0", a, b)
 	}
 }

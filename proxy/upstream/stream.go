@@ -5,16 +5,19 @@
 package upstream
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/inference-router/inference-router/translate"
@@ -28,8 +31,8 @@ const (
 	maxErrorBody    = 1 << 20
 	maxHeader       = 64 << 10
 	drainBytes      = 64 << 10
-	drainTime       = time.Second
-	staleWindow     = time.Second // within which an idle connection turns out to be closed
+	drainTime       = 5 * time.Millisecond // the client waits for it; the end of an answer mostly is here by then
+	staleWindow     = time.Second          // within which an idle connection turns out to be closed
 )
 
 // newTransport makes the long-lived connection pool of one upstream. It has no
@@ -43,11 +46,14 @@ func newTransport(connect time.Duration) *http.Transport {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 3},
 	}
 	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment, // leaves loopback alone
-		DialContext:            dialer.DialContext,
-		TLSHandshakeTimeout:    tlsTimeout,
-		ForceAttemptHTTP2:      true,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
+		Proxy:               http.ProxyFromEnvironment, // leaves loopback alone
+		DialContext:         dialer.DialContext,
+		TLSHandshakeTimeout: tlsTimeout,
+		ForceAttemptHTTP2:   true,
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second,
+			MaxReceiveBufferPerStream: 512 << 10, // a slow client holds its upstream back before that
+		},
 		MaxIdleConnsPerHost:    512,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: maxHeader,
@@ -63,49 +69,59 @@ func newTransport(connect time.Duration) *http.Transport {
 // that says whether the request may have been billed.
 func post(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.Header, body []byte) (*http.Response, error) {
 	for attempt := 0; ; attempt++ {
-		c := call{body: body}
-		resp, err := c.do(ctx, rt, to, header)
+		var c call
+		resp, err := c.do(ctx, rt, to, header, body)
 		if err == nil {
 			return resp, nil
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if attempt == 0 && c.stale(err) {
-			continue
+		if attempt > 0 || !c.stale(err) {
+			return nil, sendError(err, c.written(err))
 		}
-		return nil, sendError(err, c.written)
 	}
 }
 
-// call is one request on one connection.
+// call is one request on one connection: what is known of how far it got.
 type call struct {
-	body    []byte
-	reused  bool      // it went out on a connection used before
-	written bool      // it was written in full
-	at      time.Time // when
+	reused atomic.Bool  // it went out on a connection used before
+	sentAt atomic.Int64 // when all of it was handed to the connection; 0 = not yet
 }
 
-func (c *call) do(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.Header) (*http.Response, error) {
-	sent := &sentBody{rest: c.body}
+func (c *call) do(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.Header, body []byte) (*http.Response, error) {
+	// The response keeps its request alive, for as long as a stream lasts; the
+	// body need not be, so its readers let go of it once it is sent. They are
+	// bytes.Readers because net/http sends those along with the headers.
+	first, again := bytes.NewReader(body), bytes.NewReader(body)
 	trace := httptrace.ClientTrace{
-		GotConn: func(i httptrace.GotConnInfo) { c.reused = i.Reused },
+		GotConn: func(i httptrace.GotConnInfo) { c.reused.Store(i.Reused) },
 		WroteRequest: func(i httptrace.WroteRequestInfo) {
-			c.written, c.at = i.Err == nil, time.Now()
+			if i.Err == nil {
+				c.sentAt.Store(time.Now().UnixNano())
+				first.Reset(nil)
+			}
 		},
 	}
 	req := (&http.Request{
 		Method: http.MethodPost, URL: to, Host: to.Host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: sent, ContentLength: int64(len(c.body)),
+		Body: io.NopCloser(first), ContentLength: int64(len(body)),
+		GetBody: func() (io.ReadCloser, error) {
+			c.sentAt.Store(0)
+			r := *again
+			return io.NopCloser(&r), nil
+		},
 	}).WithContext(httptrace.WithClientTrace(ctx, &trace))
-	whole := &sentBody{rest: c.body}
-	req.GetBody = func() (io.ReadCloser, error) { return &sentBody{rest: whole.rest}, nil }
 	resp, err := rt.RoundTrip(req)
-	// The response keeps its request alive, for as long as a stream lasts;
-	// the request's body need not be.
-	whole.rest = nil
+	again.Reset(nil)
 	return resp, err
+}
+
+// written reports whether the request may have reached the upstream in full.
+func (c *call) written(err error) bool {
+	var op *net.OpError
+	return c.sentAt.Load() != 0 && !(errors.As(err, &op) && op.Op == "write") // the last bytes are written later
 }
 
 // stale reports whether the call failed because the server had closed an idle
@@ -113,29 +129,15 @@ func (c *call) do(ctx context.Context, rt http.RoundTripper, to *url.URL, header
 // written in full counts as unseen only when the connection was closed in
 // order and at once.
 func (c *call) stale(err error) bool {
-	if !c.reused {
+	if !c.reused.Load() {
 		return false
 	}
-	if !c.written {
+	if !c.written(err) {
 		return true
 	}
 	closed := errors.Is(err, io.EOF) || strings.Contains(err.Error(), "server closed idle connection")
-	return closed && time.Since(c.at) < staleWindow
+	return closed && time.Since(time.Unix(0, c.sentAt.Load())) < staleWindow
 }
-
-// sentBody is a request body that lets go of its bytes once they are sent.
-type sentBody struct{ rest []byte }
-
-func (b *sentBody) Read(p []byte) (int, error) {
-	n := copy(p, b.rest)
-	if b.rest = b.rest[n:]; len(b.rest) == 0 {
-		b.rest = nil
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-func (b *sentBody) Close() error { return nil }
 
 // decoded undoes a compression that we did not ask for. Only gzip is known.
 func decoded(resp *http.Response) (io.Reader, int64, error) {
@@ -203,4 +205,67 @@ func badResponse(message string, err error) *translate.UpstreamError {
 		Kind: translate.KindBadResponse, Code: "upstream_bad_response",
 		Message: message, Billed: translate.BilledUnknown, Err: err,
 	}
+}
+
+// answerKind tells what an answer is: sse, json, or "" for anything else.
+// Where the content type does not say, its first byte does; the body to read
+// on from is returned.
+func answerKind(resp *http.Response) (kind string, body io.ReadCloser) {
+	media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	switch media = strings.ToLower(strings.TrimSpace(media)); {
+	case media == "text/event-stream":
+		return "sse", resp.Body
+	case media == "application/json", strings.HasSuffix(media, "+json"), resp.Header.Get("Content-Encoding") != "":
+		return "json", resp.Body
+	}
+	b := bufio.NewReader(resp.Body)
+	rest := struct {
+		io.Reader
+		io.Closer
+	}{b, resp.Body}
+	for n := 1; n <= 512; n++ {
+		have, err := b.Peek(n)
+		if err != nil {
+			break
+		}
+		switch have[n-1] {
+		case ' ', '\t', '\r', '\n':
+		case '{':
+			return "json", rest
+		case 'd', 'e', ':', 'i', 'r': // data, event, a comment, id, retry
+			return "sse", rest
+		default:
+			return "", rest
+		}
+	}
+	return "", rest
+}
+
+// judged makes a broken stream's error say what it means.
+func judged(ctx context.Context, events iter.Seq2[translate.Event, error]) iter.Seq2[translate.Event, error] {
+	return func(yield func(translate.Event, error) bool) {
+		begun := false
+		for e, err := range events {
+			switch {
+			case err != nil && ctx.Err() != nil:
+				err = context.Cause(ctx)
+			case err != nil:
+				err = streamError(err, begun)
+			}
+			begun = begun || !e.Comment
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// requestID is the provider's id of a call, if it looks like one.
+func requestID(h http.Header) string {
+	for _, name := range []string{"X-Request-Id", "Request-Id", "Apim-Request-Id"} {
+		if id := h.Get(name); id != "" && len(id) <= 128 {
+			return id
+		}
+	}
+	return ""
 }
