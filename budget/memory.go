@@ -4,7 +4,6 @@ import (
 	"context"
 	"hash/maphash"
 	"math"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +27,7 @@ type Memory struct {
 	numbers   atomic.Uint64 // of buckets, their lock order
 	buckets   [memoryShards]bucketShard
 	leases    [memoryShards]leaseShard
-	recent    recentBuckets
+	recent    recent[*bucket]
 }
 
 const (
@@ -38,8 +37,6 @@ const (
 	keptAnswers = 64
 	// Leases that have run out and are charged by one Reserve at most.
 	reapedAtOnce = 16
-	// Buckets that Known returns at most.
-	knownBuckets = 1024
 	// A shard is swept of ended windows when it has grown by this many.
 	sweptEvery = 512
 )
@@ -107,7 +104,7 @@ func (m *Memory) Known() []Status {
 	now := time.Now()
 	m.reapAll(now)
 	var all []Status
-	for _, b := range m.recent.list() {
+	for _, b := range m.recent.list(func(*bucket) bool { return false }) {
 		b.mu.Lock()
 		if !b.gone && b.page.end.After(now) {
 			all = append(all, b.page.status(b.limit))
@@ -167,8 +164,8 @@ func (m *Memory) open(l *memoryLease, limits []Limit, now time.Time) {
 		b := l.shares[i].bucket
 		b.turn(now)
 		b.limit = l.shares[i].limit
-		if !b.recent.Load() {
-			m.recent.add(b)
+		if !b.listed.Load() {
+			m.recent.add(b, b.limit.Scope)
 		}
 		l.shares[i].page = b.page
 	}
@@ -228,7 +225,7 @@ func (s *bucketShard) sweep(now time.Time) {
 // bucket counts what one subject spends in the current window.
 type bucket struct {
 	number uint64
-	recent atomic.Bool // is in the list of recent buckets
+	recency
 
 	mu    sync.Mutex // guards what follows, and all pages this bucket had
 	page  *page
@@ -254,37 +251,4 @@ func (b *bucket) turn(now time.Time) {
 
 func (p *page) status(limit Limit) Status {
 	return Status{Limit: limit, Spent: p.spent, Reserved: p.reserved, ResetsAt: p.end}
-}
-
-// recentBuckets remembers the buckets used lately. Users leave for newer ones;
-// the global budget and those of keys stay, being as many as the configuration
-// names.
-type recentBuckets struct {
-	mu    sync.Mutex
-	named []*bucket
-	users []*bucket // a ring
-	next  int
-}
-
-// add is called with b locked.
-func (r *recentBuckets) add(b *bucket) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	b.recent.Store(true)
-	switch {
-	case b.limit.Scope != ScopeUser && len(r.named) < knownBuckets:
-		r.named = append(r.named, b)
-	case len(r.users) < knownBuckets:
-		r.users = append(r.users, b)
-	default:
-		r.users[r.next].recent.Store(false)
-		r.users[r.next] = b
-		r.next = (r.next + 1) % len(r.users)
-	}
-}
-
-func (r *recentBuckets) list() []*bucket {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Concat(r.named, r.users)
 }

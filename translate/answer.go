@@ -1,324 +1,496 @@
 package translate
 
-// maxAnswerDepth bounds the nesting of an upstream's JSON.
-const maxAnswerDepth = 512
+import (
+	"strings"
 
-// answer is what one JSON object of an OpenAI-compatible answer tells.
-type answer struct {
-	malformed bool
-	usage     *Usage
-	badUsage  bool   // there was a usage, and it made no sense
-	failure   []byte // the error member, when it is not null
-	choices   int    // number of choices; -1 without such an array
-	finish    string
-	output    int64 // bytes of model output
-
-	nullFrom, nullTo int // a top-level "usage":null with one comma
-}
-
-// answerReader reads such objects, one at a time and in one walk.
-type answerReader struct {
-	scanner
-	answer
-}
-
-// read walks over data. Of data that is cut short it tells what comes before
-// the cut.
-func (r *answerReader) read(data []byte) answer {
-	r.scanner = scanner{b: data, maxDepth: maxAnswerDepth, lax: true}
-	r.answer = answer{choices: -1}
-	if r.next() != '{' {
-		r.malformed = true
-		return r.answer
-	}
-	before := r.i + 1 // where the last member ended
-	for more := r.open('{'); more; more = r.more('}') {
-		r.next()
-		from := r.i
-		k := r.key()
-		value := r.i
-		r.member(k)
-		if r.err == nil && r.i-value == 4 && data[value] == 'n' && string(data[k.from:k.to]) == "usage" {
-			r.nullUsage(before, from)
-		}
-		before = r.i
-	}
-	r.end()
-	r.malformed = r.err != nil
-	if r.malformed {
-		r.nullFrom, r.nullTo = 0, 0
-	}
-	return r.answer
-}
-
-func (r *answerReader) member(k quoted) {
-	switch string(r.b[k.from:k.to]) {
-	case "choices":
-		r.readChoices()
-	case "usage":
-		r.readUsage()
-	case "error":
-		from := r.i
-		r.skip()
-		if r.err == nil && r.b[from] != 'n' {
-			r.failure = r.b[from:r.i]
-		}
-	case "x_groq":
-		r.object(func(name string) {
-			if name == "usage" {
-				r.readUsage()
-			} else {
-				r.skip()
-			}
-		})
-	default:
-		r.skip()
-	}
-}
-
-// nullUsage notes what has to be cut for a member from one place to the one
-// that is reached: with the comma after it, else with the comma before.
-func (r *answerReader) nullUsage(before, from int) {
-	end := r.i
-	r.nullFrom, r.nullTo = from, end
-	if r.next() == ',' {
-		r.i++
-		r.next()
-		r.nullTo = r.i
-		r.i = end
-	} else if r.b[before-1] != '{' {
-		r.nullFrom = before
-	}
-}
-
-// object walks over the members of an object; anything else is passed over.
-func (r *answerReader) object(read func(name string)) {
-	if r.next() != '{' {
-		r.skip()
-		return
-	}
-	for more := r.open('{'); more; more = r.more('}') {
-		k := r.key()
-		read(string(r.b[k.from:k.to]))
-	}
-}
-
-func (r *answerReader) readChoices() {
-	if r.next() != '[' {
-		r.skip()
-		return
-	}
-	r.choices = 0
-	for more := r.open('['); more; more = r.more(']') {
-		r.choices++
-		r.choice()
-	}
-}
-
-func (r *answerReader) choice() {
-	if r.next() != '{' {
-		r.skip()
-		return
-	}
-	for more := r.open('{'); more; more = r.more('}') {
-		k := r.key()
-		switch string(r.b[k.from:k.to]) {
-		case "delta", "message":
-			r.message()
-		case "finish_reason":
-			if r.next() != '"' {
-				r.skip()
-				continue
-			}
-			q := r.text()
-			r.finish = finishName(r.b[q.from:q.to])
-		case "usage": // some providers put it here
-			r.readUsage()
-		default:
-			r.skip()
-		}
-	}
-}
-
-// message counts the output in a message or delta. Reasoning that is told
-// twice, under two names, counts once.
-func (r *answerReader) message() {
-	if r.next() != '{' {
-		r.skip()
-		return
-	}
-	var reasoning int64
-	for more := r.open('{'); more; more = r.more('}') {
-		k := r.key()
-		switch string(r.b[k.from:k.to]) {
-		case "content", "refusal":
-			r.output += r.strings()
-		case "reasoning_content", "reasoning":
-			reasoning = max(reasoning, r.strings())
-		case "tool_calls", "function_call", "audio":
-			r.output += r.strings()
-		default:
-			r.skip()
-		}
-	}
-	r.output += reasoning
-}
-
-// strings passes over a value and adds up the strings in it, names apart.
-func (r *answerReader) strings() (n int64) {
-	switch r.next() {
-	case '"':
-		return r.size(r.text())
-	case '{':
-		for more := r.open('{'); more; more = r.more('}') {
-			k := r.key()
-			switch string(r.b[k.from:k.to]) {
-			case "id", "type":
-				r.skip()
-			default:
-				n += r.strings()
-			}
-		}
-	case '[':
-		for more := r.open('['); more; more = r.more(']') {
-			n += r.strings()
-		}
-	default:
-		r.skip()
-	}
-	return n
-}
-
-// finishName saves the allocation for the usual reasons.
-func finishName(raw []byte) string {
-	switch string(raw) {
-	case "stop":
-		return "stop"
-	case "length":
-		return "length"
-	case "tool_calls":
-		return "tool_calls"
-	case "content_filter":
-		return "content_filter"
-	}
-	if len(raw) == 0 {
-		return ""
-	}
-	return string(raw[:min(len(raw), 64)])
-}
-
-// count is a token count that may be absent (-1) or absurd (-2).
-type count int64
-
-const (
-	countAbsent count = -1
-	countAbsurd count = -2
+	"github.com/tidwall/gjson"
 )
 
-func (c count) orZero() int64 { return max(int64(c), 0) }
-
-// maxCount is the largest count that every JSON reader reads alike.
-const maxCount = 1 << 53
-
-// count reads a token count.
-func (r *answerReader) count() count {
-	r.next()
-	from := r.i
-	r.skip()
-	if r.err != nil {
-		return countAbsurd
-	}
-	raw := r.b[from:r.i]
-	if raw[0] == 'n' {
-		return countAbsent
-	}
-	n, ok := wholeValue(raw, maxCount)
-	if !ok || n < 0 || n > maxCount {
-		return countAbsurd
-	}
-	return count(n)
+// AnswerHead is what an answer carries beside what the model said.
+type AnswerHead struct {
+	ID        string // "chatcmpl-…", the same in every chunk
+	Model     string // as the client is to see it
+	Created   int64  // unix seconds
+	RequestID string // the provider's id of the call
 }
 
-// readUsage reads a usage object. Counts that make no sense are as good as
-// none: the caller then goes by the bytes that were delivered.
-func (r *answerReader) readUsage() {
-	if r.next() != '{' {
-		from := r.i
-		r.skip()
-		if r.err == nil && r.b[from] != 'n' {
-			r.badUsage = true
-		}
-		return
+// A dialect tells an answer as pieces, whether it comes whole or as a stream;
+// what OpenAI's JSON looks like is known only here.
+
+type pieceKind int
+
+const (
+	pieceText      pieceKind = iota
+	pieceReasoning           // text of unsigned, or not yet signed, reasoning
+	pieceSigned              // a finished block of reasoning: text again, and signature
+	pieceRedacted            // data
+	pieceCall                // a call begins: id, name
+	pieceArguments           // text of the call's input
+	pieceCallEnd
+)
+
+// piece is a part of an answer.
+type piece struct {
+	kind      pieceKind
+	text      string
+	id, name  string // of a call; the name is the provider's
+	signature string
+	data      string // base64
+}
+
+// ending is how an answer ends.
+type ending struct {
+	finish      string // finish_reason, if the calls do not say otherwise
+	usage       *Usage // nil when not reported
+	cacheCounts bool   // usage has counts of cached tokens
+	serviceTier string
+}
+
+// callKind is what becomes of a model's call.
+type callKind int
+
+const (
+	callNone   callKind = iota
+	callTool            // the client's
+	callCustom          // the client's, with free text for input
+	callJSON            // ours: its input is the answer's text
+	callSilent          // nobody may hear of it: ours, or one too many
+)
+
+// kindOf says what becomes of a call, given how many the client has seen.
+func (n *names) kindOf(provider string, calls int) callKind {
+	switch {
+	case provider == n.jsonTool && provider != "":
+		return callJSON
+	case provider == n.silent && provider != "":
+		return callSilent
+	case n.single && calls > 0:
+		return callSilent
+	case n.custom[n.toClient(provider)]:
+		return callCustom
 	}
-	c := counts{input: countAbsent, output: countAbsent, total: countAbsent}
-	for more := r.open('{'); more; more = r.more('}') {
-		k := r.key()
-		switch string(r.b[k.from:k.to]) {
-		case "prompt_tokens":
-			c.input = r.count()
-		case "completion_tokens":
-			c.output = r.count()
-		case "total_tokens":
-			c.total = r.count()
-		case "prompt_cache_hit_tokens": // DeepSeek
-			c.cached = max(c.cached, r.count())
-		case "prompt_tokens_details":
-			r.details(&c)
-		case "completion_tokens_details":
-			r.details(&c)
-		default:
-			r.skip()
-		}
+	return callTool
+}
+
+// finishReason makes finish agree with the calls the client gets to see.
+func (n *names) finishReason(finish string, calls int) string {
+	switch {
+	case finish != "stop" && finish != "tool_calls":
+		return finish
+	case calls == 0:
+		return "stop"
+	case n.legacy:
+		return "function_call"
 	}
-	if r.err != nil {
-		return
-	}
-	if u := c.usage(); u != nil {
-		r.usage = u
+	return "tool_calls"
+}
+
+// chunkWriter writes the chunks of a streamed answer.
+type chunkWriter struct {
+	names *names
+	head  AnswerHead
+	// nullUsage puts "usage":null into every chunk, as OpenAI does when the
+	// usage was asked for; giveUsage sends the usage at the end.
+	nullUsage, giveUsage bool
+
+	prefix  []byte
+	buf     jsonText
+	started bool
+	calls   int // calls the client has seen
+	open    callKind
+	said    bool            // the open call has had arguments
+	custom  strings.Builder // input of the open custom call
+}
+
+func newChunkWriter(n *names, head AnswerHead, r *Request) *chunkWriter {
+	w := &chunkWriter{names: n, head: head, nullUsage: r.IncludeUsage, giveUsage: r.IncludeUsage || r.IncludeCost}
+	var t jsonText
+	t.object()
+	t.stringMember("id", head.ID)
+	t.stringMember("object", "chat.completion.chunk")
+	t.intMember("created", head.Created)
+	t.stringMember("model", head.Model)
+	w.prefix = t
+	return w
+}
+
+// begin starts a chunk up to its delta, end closes it.
+func (w *chunkWriter) begin() *jsonText {
+	w.buf = append(w.buf[:0], w.prefix...)
+	t := &w.buf
+	t.openArray("choices")
+	t.object()
+	t.intMember("index", 0)
+	t.openObject("delta")
+	return t
+}
+
+func (w *chunkWriter) end(finish string) Chunk {
+	t := &w.buf
+	t.endObject()
+	t.key("finish_reason")
+	if finish == "" {
+		t.raw("null")
 	} else {
-		r.badUsage = true
+		t.string(finish)
+	}
+	t.endObject()
+	t.endArray()
+	if w.nullUsage {
+		t.rawMember("usage", "null")
+	}
+	t.endObject()
+	return Chunk{Data: *t, Finish: finish}
+}
+
+// start is the first chunk: the role.
+func (w *chunkWriter) start() Chunk {
+	w.started = true
+	t := w.begin()
+	t.stringMember("role", "assistant")
+	t.stringMember("content", "")
+	return w.end("")
+}
+
+// write returns the chunk that tells p, and false when the client sees nothing of it.
+func (w *chunkWriter) write(p piece) (Chunk, bool) {
+	switch p.kind {
+	case pieceText:
+		return w.text("content", p.text)
+	case pieceReasoning:
+		return w.text("reasoning_content", p.text)
+	case pieceSigned, pieceRedacted:
+		t := w.begin()
+		t.openArray("thinking_blocks")
+		t.thinkingBlock(p)
+		t.endArray()
+		c := w.end("")
+		c.OutputBytes = int64(len(p.signature) + len(p.data))
+		return c, true
+	case pieceCall:
+		return w.callStart(p)
+	case pieceArguments:
+		return w.arguments(p.text)
+	case pieceCallEnd:
+		return w.callEnd()
+	}
+	return Chunk{}, false
+}
+
+func (w *chunkWriter) text(member, s string) (Chunk, bool) {
+	if s == "" {
+		return Chunk{}, false
+	}
+	w.begin().stringMember(member, s)
+	c := w.end("")
+	c.OutputBytes = int64(len(s))
+	return c, true
+}
+
+func (t *jsonText) thinkingBlock(p piece) {
+	t.object()
+	if p.kind == pieceRedacted {
+		t.stringMember("type", "redacted_thinking")
+		t.stringMember("data", p.data)
+	} else {
+		t.stringMember("type", "thinking")
+		t.stringMember("thinking", p.text)
+		t.stringMember("signature", p.signature)
+	}
+	t.endObject()
+}
+
+func (w *chunkWriter) callStart(p piece) (Chunk, bool) {
+	w.open, w.said = w.names.kindOf(p.name, w.calls), false
+	w.custom.Reset()
+	if w.open == callJSON || w.open == callSilent {
+		return Chunk{}, false
+	}
+	w.calls++
+	name := w.names.toClient(p.name)
+	t := w.begin()
+	if w.names.legacy {
+		t.openObject("function_call")
+		t.stringMember("name", name)
+		t.stringMember("arguments", "")
+		t.endObject()
+	} else {
+		kind, input := "function", "arguments"
+		if w.open == callCustom {
+			kind, input = "custom", "input"
+		}
+		t.openCall(w.calls - 1)
+		t.stringMember("id", p.id)
+		t.stringMember("type", kind)
+		t.openObject(kind)
+		t.stringMember("name", name)
+		t.stringMember(input, "")
+		t.closeCall()
+	}
+	c := w.end("")
+	c.OutputBytes = int64(len(p.name))
+	return c, true
+}
+
+// openCall and closeCall are what stands around one element of tool_calls.
+func (t *jsonText) openCall(index int) {
+	t.openArray("tool_calls")
+	t.object()
+	t.intMember("index", int64(index))
+}
+
+func (t *jsonText) closeCall() {
+	t.endObject()
+	t.endObject()
+	t.endArray()
+}
+
+func (w *chunkWriter) arguments(s string) (Chunk, bool) {
+	if s == "" {
+		return Chunk{}, false
+	}
+	w.said = true
+	switch w.open {
+	case callJSON:
+		return w.text("content", s)
+	case callCustom:
+		w.custom.WriteString(s)
+		return Chunk{OutputBytes: int64(len(s))}, true
+	case callTool:
+		return w.argumentsChunk("function", "arguments", s), true
+	}
+	return Chunk{OutputBytes: int64(len(s))}, true
+}
+
+func (w *chunkWriter) argumentsChunk(kind, member, s string) Chunk {
+	t := w.begin()
+	if w.names.legacy {
+		t.openObject("function_call")
+		t.stringMember(member, s)
+		t.endObject()
+	} else {
+		t.openCall(w.calls - 1)
+		t.openObject(kind)
+		t.stringMember(member, s)
+		t.closeCall()
+	}
+	c := w.end("")
+	c.OutputBytes = int64(len(s))
+	return c
+}
+
+// callEnd completes a call: one without arguments gets an empty object, since
+// clients parse what they have collected, and a custom one its text.
+func (w *chunkWriter) callEnd() (Chunk, bool) {
+	kind, said := w.open, w.said
+	w.open = callNone
+	switch {
+	case kind == callCustom:
+		c := w.argumentsChunk("custom", "input", customInput(w.custom.String()))
+		c.OutputBytes = 0 // counted as it came
+		return c, true
+	case kind == callTool && !said:
+		return w.argumentsChunk("function", "arguments", "{}"), true
+	}
+	return Chunk{}, false
+}
+
+// customInput takes the text out of the object that carries it.
+func customInput(object string) string {
+	if !gjson.Valid(object) {
+		return object
+	}
+	if v := gjson.Get(object, "input"); v.Type == gjson.String {
+		return v.Str
+	}
+	return object
+}
+
+// finish is the last chunk but the usage.
+func (w *chunkWriter) finish(reason string) Chunk {
+	w.begin()
+	return w.end(w.names.finishReason(reason, w.calls))
+}
+
+// usage is the usage chunk; its Data is empty unless the client wants it.
+func (w *chunkWriter) usage(e ending) Chunk {
+	if !w.giveUsage {
+		return Chunk{Usage: e.usage}
+	}
+	w.buf = append(w.buf[:0], w.prefix...)
+	t := &w.buf
+	t.rawMember("choices", "[]")
+	t.serviceTier(e)
+	t.usage(e)
+	t.endObject()
+	return Chunk{Data: *t, Usage: e.usage}
+}
+
+func (t *jsonText) serviceTier(e ending) {
+	switch e.serviceTier {
+	case "":
+	case "reserved":
+		t.stringMember("service_tier", "scale")
+	default:
+		t.stringMember("service_tier", e.serviceTier)
 	}
 }
 
-func (r *answerReader) details(c *counts) {
-	if r.next() != '{' {
-		r.skip()
-		return
+func (t *jsonText) usage(e ending) {
+	u := e.usage
+	t.openObject("usage")
+	t.intMember("prompt_tokens", u.InputTokens)
+	t.intMember("completion_tokens", u.OutputTokens)
+	t.intMember("total_tokens", u.InputTokens+u.OutputTokens)
+	if e.cacheCounts {
+		t.openObject("prompt_tokens_details")
+		t.intMember("cached_tokens", u.CachedTokens)
+		t.intMember("cache_write_tokens", u.CacheWriteTokens)
+		t.endObject()
 	}
-	for more := r.open('{'); more; more = r.more('}') {
-		k := r.key()
-		switch string(r.b[k.from:k.to]) {
-		case "cached_tokens":
-			c.cached = max(c.cached, r.count())
-		case "cache_write_tokens", "cache_creation_tokens":
-			c.written = max(c.written, r.count())
-		case "reasoning_tokens":
-			c.reasoning = max(c.reasoning, r.count())
-		default:
-			r.skip()
+	if u.ReasoningTokens > 0 {
+		t.openObject("completion_tokens_details")
+		t.intMember("reasoning_tokens", u.ReasoningTokens)
+		t.endObject()
+	}
+	t.endObject()
+}
+
+// wholeAnswer collects pieces into one chat.completion.
+type wholeAnswer struct {
+	names              *names
+	content, reasoning strings.Builder
+	blocks             []piece
+	calls              []wholeCall
+	open               callKind
+	bytes              int64
+}
+
+type wholeCall struct {
+	id, name, arguments string
+	custom              bool
+}
+
+func (a *wholeAnswer) add(p piece) {
+	switch p.kind {
+	case pieceText:
+		a.content.WriteString(p.text)
+	case pieceReasoning:
+		a.reasoning.WriteString(p.text)
+	case pieceSigned, pieceRedacted:
+		a.blocks = append(a.blocks, p)
+	case pieceCall:
+		a.open = a.names.kindOf(p.name, len(a.calls))
+		if a.open == callTool || a.open == callCustom {
+			a.calls = append(a.calls, wholeCall{id: p.id, name: a.names.toClient(p.name), custom: a.open == callCustom})
+		}
+	case pieceArguments:
+		a.addArguments(p.text)
+	case pieceCallEnd:
+		a.endCall()
+	}
+	if p.kind != pieceSigned {
+		a.bytes += int64(len(p.text))
+	}
+	a.bytes += int64(len(p.name) + len(p.signature) + len(p.data))
+}
+
+func (a *wholeAnswer) addArguments(text string) {
+	switch a.open {
+	case callJSON:
+		a.content.WriteString(text)
+	case callTool, callCustom:
+		a.calls[len(a.calls)-1].arguments += text
+	}
+}
+
+func (a *wholeAnswer) endCall() {
+	if a.open == callTool || a.open == callCustom {
+		c := &a.calls[len(a.calls)-1]
+		switch {
+		case c.custom:
+			c.arguments = customInput(c.arguments)
+		case c.arguments == "":
+			c.arguments = "{}"
 		}
 	}
+	a.open = callNone
 }
 
-// counts are the numbers of a usage object.
-type counts struct {
-	input, output, total       count
-	cached, written, reasoning count
+// chunk writes the chat.completion.
+func (a *wholeAnswer) chunk(head AnswerHead, e ending) Chunk {
+	finish := a.names.finishReason(e.finish, len(a.calls))
+	var t jsonText
+	t.object()
+	t.stringMember("id", head.ID)
+	t.stringMember("object", "chat.completion")
+	t.intMember("created", head.Created)
+	t.stringMember("model", head.Model)
+	t.openArray("choices")
+	t.object()
+	t.intMember("index", 0)
+	t.openObject("message")
+	a.message(&t)
+	t.endObject()
+	t.rawMember("logprobs", "null")
+	t.stringMember("finish_reason", finish)
+	t.endObject()
+	t.endArray()
+	t.serviceTier(e)
+	if e.usage != nil {
+		t.usage(e)
+	}
+	t.endObject()
+	return Chunk{Data: t, Whole: true, Finish: finish, Usage: e.usage, OutputBytes: a.bytes}
 }
 
-// usage makes sense of the counts, or returns nil.
-func (c counts) usage() *Usage {
-	if c.input < 0 || c.output == countAbsurd || c.output == countAbsent && c.total < 0 {
-		return nil
+func (a *wholeAnswer) message(t *jsonText) {
+	t.stringMember("role", "assistant")
+	t.key("content")
+	if a.content.Len() == 0 && len(a.calls) > 0 {
+		t.raw("null")
+	} else {
+		t.string(a.content.String())
 	}
-	u := &Usage{
-		InputTokens: int64(c.input), OutputTokens: c.output.orZero(),
-		CachedTokens: c.cached.orZero(), CacheWriteTokens: c.written.orZero(), ReasoningTokens: c.reasoning.orZero(),
+	t.rawMember("refusal", "null")
+	if a.reasoning.Len() > 0 {
+		t.stringMember("reasoning_content", a.reasoning.String())
 	}
-	// Gemini and xAI leave reasoning out of completion_tokens; only the total
-	// tells.
-	u.OutputTokens = max(u.OutputTokens, c.total.orZero()-u.InputTokens, u.ReasoningTokens)
-	u.CachedTokens = min(u.CachedTokens, u.InputTokens)
-	u.CacheWriteTokens = min(u.CacheWriteTokens, u.InputTokens-u.CachedTokens)
-	return u
+	if len(a.blocks) > 0 {
+		t.openArray("thinking_blocks")
+		for _, b := range a.blocks {
+			t.thinkingBlock(b)
+		}
+		t.endArray()
+	}
+	if len(a.calls) == 0 {
+		return
+	}
+	if a.names.legacy {
+		t.openObject("function_call")
+		t.stringMember("name", a.calls[0].name)
+		t.stringMember("arguments", a.calls[0].arguments)
+		t.endObject()
+		return
+	}
+	t.openArray("tool_calls")
+	for _, c := range a.calls {
+		t.toolCall(c)
+	}
+	t.endArray()
+}
+
+func (t *jsonText) toolCall(c wholeCall) {
+	kind, input := "function", "arguments"
+	if c.custom {
+		kind, input = "custom", "input"
+	}
+	t.object()
+	t.stringMember("id", c.id)
+	t.stringMember("type", kind)
+	t.openObject(kind)
+	t.stringMember("name", c.name)
+	t.stringMember(input, c.arguments)
+	t.endObject()
+	t.endObject()
 }

@@ -46,6 +46,12 @@ type EmbeddingRequest struct {
 	MetadataUser     string // metadata.user_id
 	MetadataBudget   string // metadata.budget_usd, a number's or a string's text
 
+	// ClientKey is the caller's own credential, for upstreams to which it is
+	// passed on, and Forward are the caller's headers that go on to them, by
+	// canonical name. The proxy sets both; they are never part of Body.
+	ClientKey Secret
+	Forward   map[string]string
+
 	model span // the value of model in Body; empty when absent
 }
 
@@ -110,8 +116,9 @@ func embeddingFields(root gjson.Result) (map[string]gjson.Result, error) {
 			return false
 		}
 		seen[fold] = true
-		if name != fold && slices.Contains(embeddingNames, fold) {
-			err = &InvalidError{Param: name, Message: fmt.Sprintf("%s: names are case-sensitive; write %s.", name, fold)}
+		like := slices.IndexFunc(embeddingNames, func(known string) bool { return strings.EqualFold(known, name) })
+		if like >= 0 && name != embeddingNames[like] {
+			err = &InvalidError{Param: name, Message: fmt.Sprintf("%s: names are case-sensitive; write %s.", name, embeddingNames[like])}
 			return false
 		}
 		if name == "model" || value.Type != gjson.Null {
@@ -280,14 +287,25 @@ func (r *EmbeddingRequest) BodyFor(model string) []byte {
 	return slices.Concat(r.Body[:r.model.from], value, r.Body[r.model.to:])
 }
 
-// ReadEmbeddingUsage reads the usage of an OpenAI-compatible answer; nil when
-// it reports none that makes sense.
-func ReadEmbeddingUsage(body []byte) *Usage {
-	tokens := gjson.GetBytes(body, "usage.prompt_tokens")
-	if n, ok := wholeNumber(tokens); ok {
-		return &Usage{InputTokens: n}
+// FromOpenAIEmbedding reads what is billed from an OpenAI-compatible answer,
+// which is passed on as it is. It fails when the answer is none.
+func FromOpenAIEmbedding(body []byte, requestID string) (*EmbeddingAnswer, error) {
+	if !json.Valid(body) {
+		return nil, badEmbedding("The upstream's answer is not valid JSON.")
 	}
-	return nil
+	root := gjson.ParseBytes(body)
+	if !root.Get("data").IsArray() {
+		return nil, badEmbedding("The upstream's answer holds no embeddings.")
+	}
+	answer := &EmbeddingAnswer{Body: body, RequestID: requestID}
+	if n, ok := wholeNumber(root.Get("usage.prompt_tokens")); ok {
+		answer.Usage = &Usage{InputTokens: n}
+	}
+	return answer, nil
+}
+
+func badEmbedding(message string) *UpstreamError {
+	return &UpstreamError{Kind: KindBadResponse, Code: "upstream_bad_response", Message: message, Billed: BilledUnknown}
 }
 
 // EmbeddingDialect is how one family of Bedrock models takes and gives

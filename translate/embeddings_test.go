@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"math"
 	"os"
@@ -17,8 +16,6 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-var updateEmbeddings = flag.Bool("update-embeddings", false, "rewrite the golden files of the embedding dialects")
-
 // A file holds a model, a client's request and the answers of the calls it
 // makes; its golden file holds these calls and the answer to the client.
 func TestBedrockEmbeddingsGolden(t *testing.T) {
@@ -28,20 +25,7 @@ func TestBedrockEmbeddingsGolden(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
-			got := bedrockEmbedding(t, file)
-			golden := strings.TrimSuffix(file, ".json") + ".golden"
-			if *updateEmbeddings {
-				if err := os.WriteFile(golden, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if string(got) != string(want) {
-				t.Errorf("got\n%s\nwant\n%s", got, want)
-			}
+			golden(t, strings.TrimSuffix(file, ".json")+".golden", bedrockEmbedding(t, file))
 		})
 	}
 }
@@ -140,6 +124,7 @@ func TestParseEmbeddingRefuses(t *testing.T) {
 		"two models, one escaped":            {`{"input":"a","model":"m","mod\u0065l":"n"}`, "model"},
 		"names that differ in case":          {`{"input":"a","x":1,"X":2}`, "X"},
 		"a known name in another case":       {`{"Input":"a"}`, "Input"},
+		"a known name in a foreign letter":   {"{\"u\u017fer\":\"a\",\"input\":\"a\"}", "u\u017fer"},
 		"two users in the metadata":          {`{"input":"a","metadata":{"user_id":"a","user_id":"b"}}`, "metadata.user_id"},
 		"a user in the metadata that is not": {`{"input":"a","metadata":{"user_id":7}}`, "metadata.user_id"},
 	} {
@@ -294,17 +279,32 @@ func TestBase64HoldsTheSameFloatsLittleEndian(t *testing.T) {
 	}
 }
 
-func TestReadEmbeddingUsage(t *testing.T) {
+func TestFromOpenAIEmbeddingReadsTheUsage(t *testing.T) {
 	for body, want := range map[string]int64{
-		`{"usage":{"prompt_tokens":12,"total_tokens":12}}`: 12, `{"usage":{"prompt_tokens":0}}`: 0,
-		`{"usage":{"prompt_tokens":-1}}`: -1, `{"usage":{"prompt_tokens":"3"}}`: -1, `{"usage":null}`: -1, `<html>`: -1, ``: -1,
+		`{"data":[],"usage":{"prompt_tokens":12,"total_tokens":12}}`: 12,
+		`{"data":[],"usage":{"prompt_tokens":0}}`:                    0,
+		`{"data":[],"usage":{"prompt_tokens":-1}}`:                   -1,
+		`{"data":[],"usage":{"prompt_tokens":"3"}}`:                  -1,
+		`{"data":[],"usage":null}`:                                   -1,
+		`{"data":[]}`:                                                -1,
 	} {
-		got := int64(-1)
-		if u := ReadEmbeddingUsage([]byte(body)); u != nil {
-			got = u.InputTokens
+		answer, err := FromOpenAIEmbedding([]byte(body), "req")
+		if err != nil {
+			t.Errorf("%s: %v", body, err)
+			continue
 		}
-		if got != want {
-			t.Errorf("%s: got %d, want %d (-1: none)", body, got, want)
+		got := int64(-1)
+		if answer.Usage != nil {
+			got = answer.Usage.InputTokens
+		}
+		if got != want || string(answer.Body) != body || answer.RequestID != "req" {
+			t.Errorf("%s: got %d tokens in %+v, want %d (-1: none)", body, got, answer, want)
+		}
+	}
+	for _, body := range []string{``, `<html>`, `[]`, `{}`, `{"data":{}}`, `{"error":"x"}`} {
+		var failed *UpstreamError
+		if _, err := FromOpenAIEmbedding([]byte(body), ""); !errors.As(err, &failed) || failed.Kind != KindBadResponse {
+			t.Errorf("%q: got %v, want a bad response", body, err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"sync"
 
 	"github.com/inference-router/inference-router/translate"
@@ -12,6 +13,56 @@ import (
 // maxEmbeddingCalls is how many calls one embeddings request has open at a
 // time: most models take one text a call.
 const maxEmbeddingCalls = 8
+
+// OpenAIEmbeddings passes embeddings requests through to an OpenAI-compatible
+// API. Safe for concurrent use.
+type OpenAIEmbeddings struct {
+	client *OpenAI
+	model  string
+	to     *url.URL
+}
+
+// NewOpenAIEmbeddings makes an upstream of a model at an OpenAI-compatible API.
+func NewOpenAIEmbeddings(c OpenAIConfig, model string) (*OpenAIEmbeddings, error) {
+	client, err := NewOpenAI(c)
+	if err != nil {
+		return nil, err
+	}
+	return &OpenAIEmbeddings{client: client, model: model, to: client.endpoint("/embeddings")}, nil
+}
+
+// Close gives up the connections that are idle.
+func (o *OpenAIEmbeddings) Close() { o.client.Close() }
+
+// Embed sends r with the model's name in it and passes on the answer byte for
+// byte. An error is ctx's cause when that has ended, else a
+// *translate.UpstreamError.
+func (o *OpenAIEmbeddings) Embed(ctx context.Context, r *translate.EmbeddingRequest) (*translate.EmbeddingAnswer, error) {
+	// Ending the call's own context gives up the connection of an answer that
+	// was not read to its end.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	resp, err := post(ctx, o.client.transport, o.to, o.client.headers(r.ClientKey, r.Forward), r.BodyFor(o.model))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode >= 300 {
+		failed := o.client.statusError(resp)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, failed
+	}
+	body, err := readAll(resp, maxAnswer)
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, wholeError(err)
+	}
+	return translate.FromOpenAIEmbedding(body, requestID(resp.Header))
+}
 
 // Invoker is the part of a Bedrock client that embeddings need: one
 // InvokeModel call, JSON in, JSON out.

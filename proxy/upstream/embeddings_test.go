@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -183,4 +184,91 @@ func TestNewBedrockEmbeddingsRefusesAnUnknownModel(t *testing.T) {
 	if _, err := NewBedrockEmbeddings(BedrockEmbeddingsConfig{Model: "meta.llama"}); err == nil {
 		t.Error("got no error")
 	}
+}
+
+func openAIEmbeddings(t *testing.T, h http.HandlerFunc) *OpenAIEmbeddings {
+	t.Helper()
+	o, err := NewOpenAIEmbeddings(OpenAIConfig{Name: "test", BaseURL: serve(t, h) + "/v1", APIKey: "sk-canary"}, "text-embedding-3-small")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(o.Close)
+	return o
+}
+
+func TestAnEmbeddingPassesThroughByteForByte(t *testing.T) {
+	const answer = "{\"object\":\"list\", \"data\":[{\"embedding\":\"AAAA\"}],\n \"usage\":{\"prompt_tokens\":5,\"total_tokens\":5}}\n"
+	o := openAIEmbeddings(t, func(w http.ResponseWriter, r *http.Request) {
+		sent, err := io.ReadAll(r.Body)
+		if want := `{"model": "text-embedding-3-small", "input":"a","x":1.0}`; err != nil || string(sent) != want {
+			t.Errorf("got %s, want %s", sent, want)
+		}
+		if r.URL.Path != "/v1/embeddings" || r.Header.Get("Authorization") != "Bearer sk-canary" || r.Header.Get("Traceparent") != "tp" {
+			t.Errorf("got %s with %v", r.URL.Path, r.Header)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Request-Id", "req-1")
+		fmt.Fprint(w, answer)
+	})
+	r, err := translate.ParseEmbedding([]byte(`{"model": "embed", "input":"a","x":1.0}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Forward = map[string]string{"Traceparent": "tp"}
+	got, err := o.Embed(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got.Body) != answer || got.RequestID != "req-1" || got.Usage == nil || got.Usage.InputTokens != 5 {
+		t.Errorf("got %s, %+v", got.Body, got)
+	}
+}
+
+func TestEmbeddingsFailAsTheUpstreamDoes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		status int
+		body   string
+		want   translate.Kind
+	}{
+		"the client's mistake": {400, `{"error":{"message":"too many dimensions","type":"invalid_request_error","param":"dimensions","code":null}}`, translate.KindInvalid},
+		"limited":              {429, `{"error":{"message":"slow","type":"rate_limit_error"}}`, translate.KindRateLimited},
+		"our key":              {401, `{"error":{"message":"Incorrect API key provided: sk-canary"}}`, translate.KindAuth},
+		"down":                 {502, `<html>`, translate.KindServer},
+		"no answer":            {200, `<html>`, translate.KindBadResponse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := openAIEmbeddings(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(tt.status)
+				fmt.Fprint(w, tt.body)
+			})
+			_, err := o.Embed(t.Context(), embeddingRequest(t, 1))
+			var failed *translate.UpstreamError
+			if !errors.As(err, &failed) || failed.Kind != tt.want {
+				t.Fatalf("got %v, want %s", err, tt.want)
+			}
+			if tt.want == translate.KindInvalid && string(failed.Body) != tt.body {
+				t.Errorf("got body %s, want it as it came", failed.Body)
+			}
+			if strings.Contains(failed.Message, "canary") {
+				t.Errorf("the message tells our key: %s", failed.Message)
+			}
+		})
+	}
+}
+
+func TestAPassThroughEmbeddingEndsWithItsContext(t *testing.T) {
+	gone := errors.New("client gone")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	left := make(chan struct{})
+	o := openAIEmbeddings(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		cancel(gone)
+		<-r.Context().Done()
+		close(left)
+	})
+	if _, err := o.Embed(ctx, embeddingRequest(t, 1)); !errors.Is(err, gone) {
+		t.Errorf("got %v, want the cause", err)
+	}
+	<-left
 }

@@ -130,7 +130,7 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // stream sends the answer token by token, all choices side by side.
-func (s *Simulated) stream(ctx context.Context, a *simulatedAnswer, wait time.Duration, yield func(translate.Chunk, error) bool) {
+func (s *Simulated) stream(ctx context.Context, a *simulation, wait time.Duration, yield func(translate.Chunk, error) bool) {
 	for i := range a.longest() + 1 {
 		if err := pause(ctx, wait); err != nil {
 			yield(translate.Chunk{}, err)
@@ -155,8 +155,8 @@ func (s *Simulated) stream(ctx context.Context, a *simulatedAnswer, wait time.Du
 	yield(a.usageChunk(), nil)
 }
 
-// simulatedAnswer is one call's answer, before it is sent.
-type simulatedAnswer struct {
+// simulation is one call's answer, before it is sent.
+type simulation struct {
 	id       string
 	model    string
 	created  int64
@@ -166,8 +166,8 @@ type simulatedAnswer struct {
 	askUsage bool
 }
 
-func (s *Simulated) answer(r *translate.Request, id string) *simulatedAnswer {
-	a := &simulatedAnswer{id: id, model: s.c.Model, askUsage: r.IncludeUsage || r.IncludeCost}
+func (s *Simulated) answer(r *translate.Request, id string) *simulation {
+	a := &simulation{id: id, model: s.c.Model, askUsage: r.IncludeUsage || r.IncludeCost}
 	a.usage.InputTokens = max(1, r.InputBytes/bytesPerToken)
 	// The same question gets the same text, as at temperature 0.
 	random := rand.New(rand.NewPCG(s.c.Seed, hash(r.Prompt)))
@@ -183,7 +183,7 @@ func (s *Simulated) answer(r *translate.Request, id string) *simulatedAnswer {
 }
 
 // longest is the number of tokens of the longest choice.
-func (a *simulatedAnswer) longest() int {
+func (a *simulation) longest() int {
 	n := 0
 	for _, tokens := range a.choices {
 		n = max(n, len(tokens))
@@ -251,23 +251,23 @@ func quote(s string) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-func (a *simulatedAnswer) finishReason() string {
+func (a *simulation) finishReason() string {
 	if a.cut {
 		return "length"
 	}
 	return "stop"
 }
 
-func (a *simulatedAnswer) head() *translate.Head {
+func (a *simulation) head() *translate.Head {
 	return &translate.Head{RequestID: a.id, Created: a.created}
 }
 
 // start begins a JSON object of the answer.
-func (a *simulatedAnswer) start(object string) []byte {
+func (a *simulation) start(object string) []byte {
 	return fmt.Appendf(nil, `{"id":"%s","object":"%s","created":%d,"model":%s,`, a.id, object, a.created, quote(a.model))
 }
 
-func (a *simulatedAnswer) chunk(choice int, delta []byte, finish string) []byte {
+func (a *simulation) chunk(choice int, delta []byte, finish string) []byte {
 	data := fmt.Appendf(a.start("chat.completion.chunk"), `"choices":[{"index":%d,"delta":{%s},"logprobs":null,"finish_reason":`, choice, delta)
 	if finish == "" {
 		return append(data, `null}]}`...)
@@ -275,7 +275,7 @@ func (a *simulatedAnswer) chunk(choice int, delta []byte, finish string) []byte 
 	return fmt.Appendf(data, `"%s"}]}`, finish)
 }
 
-func (a *simulatedAnswer) role(choice int) translate.Chunk {
+func (a *simulation) role(choice int) translate.Chunk {
 	c := translate.Chunk{Data: a.chunk(choice, []byte(`"role":"assistant","content":""`), "")}
 	if choice == 0 {
 		c.Head = a.head()
@@ -283,17 +283,17 @@ func (a *simulatedAnswer) role(choice int) translate.Chunk {
 	return c
 }
 
-func (a *simulatedAnswer) delta(choice int, token string) translate.Chunk {
+func (a *simulation) delta(choice int, token string) translate.Chunk {
 	delta := append([]byte(`"content":`), quote(token)...)
 	return translate.Chunk{Data: a.chunk(choice, delta, ""), OutputBytes: int64(len(token))}
 }
 
-func (a *simulatedAnswer) finish(choice int) translate.Chunk {
+func (a *simulation) finish(choice int) translate.Chunk {
 	return translate.Chunk{Data: a.chunk(choice, nil, a.finishReason()), Finish: a.finishReason()}
 }
 
 // usageChunk carries the usage: for the client as well when it asked.
-func (a *simulatedAnswer) usageChunk() translate.Chunk {
+func (a *simulation) usageChunk() translate.Chunk {
 	c := translate.Chunk{Usage: &a.usage}
 	if a.askUsage {
 		c.Data = append(a.start("chat.completion.chunk"), `"choices":[],"usage":`...)
@@ -302,14 +302,14 @@ func (a *simulatedAnswer) usageChunk() translate.Chunk {
 	return c
 }
 
-func (a *simulatedAnswer) usageJSON() []byte {
+func (a *simulation) usageJSON() []byte {
 	return fmt.Appendf(nil, `{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,`+
 		`"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}`,
 		a.usage.InputTokens, a.usage.OutputTokens, a.usage.InputTokens+a.usage.OutputTokens)
 }
 
 // whole is the answer as one chat.completion.
-func (a *simulatedAnswer) whole() translate.Chunk {
+func (a *simulation) whole() translate.Chunk {
 	data := append(a.start("chat.completion"), `"choices":[`...)
 	var written int64
 	for i, tokens := range a.choices {

@@ -58,17 +58,35 @@ type Request struct {
 type Server struct {
 	URL string // the root: /v1/messages is below it
 
+	play func(Request) Answer
+
 	mu       sync.Mutex
-	answers  []Answer
 	requests []Request
-	gone     int
+
+	gone chan struct{}
 }
 
 // New starts a fake that gives the answers in turn, and a short message when
 // they have been used up. It ends with the test.
 func New(t testing.TB, answers ...Answer) *Server {
 	t.Helper()
-	s := &Server{answers: answers}
+	var mu sync.Mutex
+	return NewFunc(t, func(Request) Answer {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(answers) == 0 {
+			return Answer{Message: Message{Blocks: []Block{Text("Hello", " there.")}, Usage: Usage{Input: 10, Output: 5}}}
+		}
+		a := answers[0]
+		answers = answers[1:]
+		return a
+	})
+}
+
+// NewFunc starts a fake that answers each request as play says.
+func NewFunc(t testing.TB, play func(Request) Answer) *Server {
+	t.Helper()
+	s := &Server{play: play, gone: make(chan struct{}, 1)}
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.URL = server.URL
@@ -82,12 +100,8 @@ func (s *Server) Requests() []Request {
 	return append([]Request(nil), s.requests...)
 }
 
-// Gone returns how many clients left while their stream was held.
-func (s *Server) Gone() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.gone
-}
+// Gone receives when a client has left while its stream was held.
+func (s *Server) Gone() <-chan struct{} { return s.gone }
 
 // ServeHTTP answers one call.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -95,7 +109,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	a := s.next(Request{Path: r.URL.Path, Header: r.Header.Clone(), Body: body})
+	got := Request{Path: r.URL.Path, Header: r.Header.Clone(), Body: body}
+	s.mu.Lock()
+	s.requests = append(s.requests, got)
+	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Request-Id", "req_test")
 	if kind, status, message := refusal(r, body); kind != "" {
@@ -103,6 +120,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, ErrorBody(kind, message))
 		return
 	}
+	a := s.play(got)
 	for name, value := range a.Header {
 		w.Header().Set(name, value)
 	}
@@ -117,18 +135,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		fmt.Fprint(w, a.Message.JSON())
 	}
-}
-
-func (s *Server) next(r Request) Answer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests = append(s.requests, r)
-	if len(s.answers) == 0 {
-		return Answer{Message: Message{Blocks: []Block{Text("Hello", " there.")}, Usage: Usage{Input: 10, Output: 5}}}
-	}
-	a := s.answers[0]
-	s.answers = s.answers[1:]
-	return a
 }
 
 func refusal(r *http.Request, body []byte) (kind string, status int, message string) {
@@ -180,9 +186,10 @@ func (s *Server) fault(w http.ResponseWriter, r *http.Request, a Answer) bool {
 		select {
 		case <-a.Hold:
 		case <-r.Context().Done():
-			s.mu.Lock()
-			s.gone++
-			s.mu.Unlock()
+			select {
+			case s.gone <- struct{}{}:
+			default:
+			}
 			return true
 		}
 	}

@@ -1,0 +1,89 @@
+package translate
+
+import (
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+)
+
+// AnthropicError reads an error answer: its status, what it asked us to wait,
+// and its body. What a client may see of it is what concerns the client's own
+// request; of all else, which may speak of our account, only the kind is told.
+func AnthropicError(status int, retryAfter time.Duration, body []byte) *UpstreamError {
+	var detail gjson.Result
+	if !tooDeep(body, maxAnthropicDepth) && gjson.ValidBytes(body) {
+		detail = gjson.GetBytes(body, "error")
+	}
+	e := anthropicError(detail, status)
+	e.RetryAfter = retryAfter
+	return e
+}
+
+// anthropicStatus is the status that each type of error comes with.
+var anthropicStatus = map[string]int{
+	"invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
+	"not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429,
+	"api_error": 500, "timeout_error": 504, "overloaded_error": 529,
+}
+
+// anthropicError judges an error by its type, else by its status.
+func anthropicError(detail gjson.Result, status int) *UpstreamError {
+	kind, message := detail.Get("type").Str, detail.Get("message").Str
+	byType := anthropicStatus[kind]
+	if byType == 0 {
+		byType = status
+	}
+	e := anthropicFailure(byType)
+	e.Status = status
+	if e.Kind != KindInvalid {
+		return e
+	}
+	low := strings.ToLower(message)
+	switch {
+	case strings.Contains(low, "credit balance is too low"): // said of our account, as an invalid request
+		e = anthropicFailure(402)
+		e.Status = status
+	case strings.Contains(low, "prompt is too long"), strings.Contains(low, "exceed context limit"),
+		strings.Contains(low, "context window"):
+		e.Code = "context_length_exceeded"
+	}
+	if e.Kind == KindInvalid && message != "" {
+		e.Message = message
+	}
+	return e
+}
+
+func anthropicFailure(status int) *UpstreamError {
+	switch {
+	case status == 413:
+		return &UpstreamError{Kind: KindInvalid, Type: "invalid_request_error", Code: "request_too_large", Message: "The request is too large for the upstream."}
+	case status == 400 || status == 422:
+		return &UpstreamError{Kind: KindInvalid, Type: "invalid_request_error", Message: "The upstream refused the request as invalid."}
+	case status == 401 || status == 403:
+		return &UpstreamError{Kind: KindAuth, Code: "upstream_auth_error", Message: "The upstream refused this router's credential."}
+	case status == 402:
+		return &UpstreamError{Kind: KindQuota, Code: "upstream_quota_exceeded", Message: "The quota at the upstream is used up."}
+	case status == 404:
+		return &UpstreamError{Kind: KindNotFound, Code: "model_not_found", Message: "The upstream does not have this model."}
+	case status == 429:
+		return &UpstreamError{Kind: KindRateLimited, Code: "rate_limit_exceeded", Message: "The upstream is limiting requests. Try again later."}
+	case status == 408 || status == 504 || status == 524:
+		return &UpstreamError{Kind: KindTimeout, Code: "upstream_timeout", Message: "The upstream did not answer in time."}
+	case status == 503 || status == 529:
+		return &UpstreamError{Kind: KindOverloaded, Code: "upstream_overloaded", Message: "The upstream is overloaded. Try again later."}
+	case status >= 300 && status < 400:
+		return &UpstreamError{Kind: KindBadResponse, Code: "upstream_redirect", Message: "The upstream answered with a redirect, which is not followed."}
+	}
+	return &UpstreamError{Kind: KindServer, Code: "upstream_error", Message: "The upstream failed to answer the request."}
+}
+
+// Relax gives the options with which a refused request may be put again: the
+// model has told us that it lacks something we took it to have. It returns
+// false when err says no such thing, or nothing would change.
+func (o AnthropicOptions) Relax(err *UpstreamError) (AnthropicOptions, bool) {
+	// The refusals are Claude's own, and the same on Bedrock.
+	b, ok := BedrockOptions{Capabilities: o.Capabilities}.Relax(err)
+	o.Capabilities = b.Capabilities
+	return o, ok
+}

@@ -1,0 +1,446 @@
+package translate
+
+import (
+	"iter"
+	"math"
+	"strings"
+
+	"github.com/tidwall/gjson"
+)
+
+// BedrockEvent is one event of a ConverseStream.
+type BedrockEvent struct {
+	Type    string // messageStart, contentBlockDelta, …
+	Payload []byte // JSON; valid until the next event is asked for
+	More    bool   // the next event is already in memory
+}
+
+// FromBedrock reads the whole answer of a Converse call.
+func FromBedrock(q *BedrockRequest, answer []byte, head AnswerHead) (Chunk, error) {
+	root, err := readConverse(answer)
+	if err != nil {
+		return Chunk{}, err
+	}
+	a := wholeAnswer{names: q.names}
+	readContentBlocks(root.Get("output.message.content"), a.add)
+	e := ending{usage: converseUsage(root.Get("usage")), serviceTier: root.Get("serviceTier.type").Str}
+	e.cacheCounts = hasCacheCounts(root.Get("usage"))
+	if e.finish, err = converseFinish(root.Get("stopReason").Str, a.bytes > 0); err != nil {
+		return Chunk{}, err
+	}
+	c := a.chunk(head, e)
+	c.Head = &Head{RequestID: head.RequestID, Dropped: q.Dropped, Created: head.Created}
+	return c, nil
+}
+
+func readConverse(answer []byte) (gjson.Result, error) {
+	if tooDeep(answer, 10*maxChatDepth) || !gjson.ValidBytes(answer) {
+		return gjson.Result{}, badAnswer("the provider's answer is not valid JSON")
+	}
+	root := gjson.ParseBytes(answer)
+	if !root.Get("output.message").IsObject() {
+		return root, badAnswer("the provider's answer holds no message")
+	}
+	return root, nil
+}
+
+func badAnswer(message string) *UpstreamError {
+	return &UpstreamError{Kind: KindBadResponse, Status: 200, Code: "invalid_upstream_response", Message: message, Billed: BilledUnknown}
+}
+
+// readContentBlocks gives the pieces of a whole answer's blocks. Kinds it does
+// not know are passed over.
+func readContentBlocks(content gjson.Result, add func(piece)) {
+	content.ForEach(func(_, b gjson.Result) bool {
+		b.ForEach(func(kind, v gjson.Result) bool {
+			readContentBlock(kind.Str, v, add)
+			return true
+		})
+		return true
+	})
+}
+
+func readContentBlock(kind string, v gjson.Result, add func(piece)) {
+	switch kind {
+	case "text":
+		add(piece{kind: pieceText, text: v.Str})
+	case "citationsContent":
+		v.Get("content").ForEach(func(_, e gjson.Result) bool {
+			add(piece{kind: pieceText, text: e.Get("text").Str})
+			return true
+		})
+	case "reasoningContent":
+		if data := v.Get("redactedContent"); data.Type == gjson.String {
+			add(piece{kind: pieceRedacted, data: data.Str})
+			return
+		}
+		text, signature := v.Get("reasoningText.text").Str, v.Get("reasoningText.signature").Str
+		add(piece{kind: pieceReasoning, text: text})
+		if signature != "" {
+			add(piece{kind: pieceSigned, text: text, signature: signature})
+		}
+	case "toolUse":
+		if isServerTool(v) {
+			return
+		}
+		add(piece{kind: pieceCall, id: v.Get("toolUseId").Str, name: v.Get("name").Str})
+		if input := v.Get("input"); input.Exists() && input.Type != gjson.Null {
+			add(piece{kind: pieceArguments, text: input.Raw})
+		}
+		add(piece{kind: pieceCallEnd})
+	}
+}
+
+// isServerTool tells calls that the provider runs itself.
+func isServerTool(v gjson.Result) bool { return v.Get("type").Str == "server_tool_use" }
+
+// converseFinish maps a stopReason to a finish_reason; spoke says whether the
+// model has said anything.
+func converseFinish(reason string, spoke bool) (string, error) {
+	switch reason {
+	case "end_turn", "stop_sequence":
+		return "stop", nil
+	case "tool_use":
+		return "tool_calls", nil
+	case "max_tokens", "model_context_window_exceeded":
+		return "length", nil
+	case "guardrail_intervened", "content_filtered":
+		return "content_filter", nil
+	case "malformed_model_output", "malformed_tool_use":
+		return "", &UpstreamError{Kind: KindServer, Status: 200, Code: "malformed_model_output", Message: "the model wrote something that cannot be read", Billed: BilledPartly}
+	}
+	if !spoke {
+		return "", &UpstreamError{Kind: KindBadResponse, Status: 200, Code: "invalid_upstream_response", Message: "the model ended without an answer", Billed: BilledPartly}
+	}
+	return "stop", nil
+}
+
+// converseUsage reads token counts. Bedrock leaves cached tokens out of
+// inputTokens. Counts that cannot be are as good as none: nil.
+func converseUsage(v gjson.Result) *Usage {
+	if !v.IsObject() {
+		return nil
+	}
+	var u Usage
+	var input int64
+	for _, f := range []struct {
+		name string
+		to   *int64
+	}{
+		{"inputTokens", &input}, {"outputTokens", &u.OutputTokens},
+		{"cacheReadInputTokens", &u.CachedTokens}, {"cacheWriteInputTokens", &u.CacheWriteTokens},
+	} {
+		n := v.Get(f.name)
+		if !n.Exists() || n.Type == gjson.Null {
+			if f.to == &input || f.to == &u.OutputTokens {
+				return nil
+			}
+			continue
+		}
+		count, err := intValue(n, 0, math.MaxInt32)
+		if err != nil {
+			return nil
+		}
+		*f.to = count
+	}
+	u.InputTokens = input + u.CachedTokens + u.CacheWriteTokens
+	return &u
+}
+
+func hasCacheCounts(v gjson.Result) bool {
+	return v.Get("cacheReadInputTokens").Type == gjson.Number || v.Get("cacheWriteInputTokens").Type == gjson.Number
+}
+
+// FromBedrockStream reads the events of a ConverseStream call. The first chunk
+// comes when the first event has: an error before it leaves the caller free to
+// ask another upstream. A stream without messageStop is an error, however
+// cleanly it ends.
+func FromBedrockStream(q *BedrockRequest, events iter.Seq2[BedrockEvent, error], head AnswerHead) Chunks {
+	return func(yield func(Chunk, error) bool) {
+		s := converseStream{w: newChunkWriter(q.names, head, q.request), tool: -1}
+		first := &Head{RequestID: head.RequestID, Dropped: q.Dropped, Created: head.Created}
+		for event, err := range events {
+			if err == nil {
+				err = s.read(event)
+			}
+			if err != nil && s.stopped { // all has been said; only the usage is lost
+				return
+			}
+			if err != nil {
+				yield(Chunk{}, afterEvents(err, s.events > 0))
+				return
+			}
+			for i, c := range s.chunks {
+				c.More = event.More || i < len(s.chunks)-1
+				c.Head, first = first, nil
+				if !yield(c, nil) {
+					return
+				}
+			}
+		}
+		if s.stopped {
+			return
+		}
+		yield(Chunk{}, cutShort(s.events > 0))
+	}
+}
+
+// afterEvents says that a call which has sent events is billed at least in part.
+func afterEvents(err error, events bool) error {
+	if up, ok := err.(*UpstreamError); ok && events && up.Billed == BilledNothing {
+		up.Billed = BilledPartly
+	}
+	return err
+}
+
+func cutShort(events bool) error {
+	if !events {
+		return badAnswer("the provider's answer is empty")
+	}
+	return &UpstreamError{Kind: KindInterrupted, Status: 200, Code: "stream_interrupted", Message: "the provider's answer ended before its end", Billed: BilledPartly}
+}
+
+// converseStream is what has been read of a stream.
+type converseStream struct {
+	w       *chunkWriter
+	chunks  []Chunk // of the newest event
+	data    []byte  // what their Data points into
+	events  int
+	stopped bool
+	spoke   bool
+
+	tool      int64 // contentBlockIndex of the open call, -1 when none
+	skip      bool  // it is the provider's own
+	thought   strings.Builder
+	signature strings.Builder
+}
+
+// read turns one event into s.chunks. Events and blocks of kinds it does not
+// know are passed over.
+func (s *converseStream) read(e BedrockEvent) error {
+	s.events++
+	s.chunks, s.data = s.chunks[:0], s.data[:0]
+	if s.stopped && e.Type != "metadata" {
+		return nil
+	}
+	if tooDeep(e.Payload, 10*maxChatDepth) || !gjson.ValidBytes(e.Payload) {
+		return &UpstreamError{Kind: KindBadResponse, Status: 200, Code: "upstream_bad_chunk", Message: "an event of the provider is not valid JSON", Billed: BilledPartly}
+	}
+	v := gjson.ParseBytes(e.Payload)
+	switch e.Type {
+	case "messageStart":
+		s.begin()
+	case "contentBlockStart":
+		s.start(v)
+	case "contentBlockDelta":
+		return s.delta(v)
+	case "contentBlockStop":
+		s.endBlock()
+	case "messageStop":
+		return s.stop(v)
+	case "metadata":
+		s.metadata(v)
+	}
+	return nil
+}
+
+// begin sends the role, once, whatever comes first.
+func (s *converseStream) begin() {
+	if !s.w.started {
+		s.keep(s.w.start())
+	}
+}
+
+// keep sets a chunk aside; its bytes move out of the writer's buffer, which
+// the next chunk of the same event uses again.
+func (s *converseStream) keep(c Chunk) {
+	if len(c.Data) > 0 {
+		from := len(s.data)
+		s.data = append(s.data, c.Data...)
+		c.Data = s.data[from:len(s.data):len(s.data)]
+	}
+	s.chunks = append(s.chunks, c)
+}
+
+func (s *converseStream) add(p piece) {
+	s.begin()
+	if c, ok := s.w.write(p); ok {
+		s.spoke = true
+		s.keep(c)
+	}
+}
+
+func (s *converseStream) start(v gjson.Result) {
+	call := v.Get("start.toolUse")
+	if !call.IsObject() {
+		return
+	}
+	s.endBlock()
+	s.tool, s.skip = v.Get("contentBlockIndex").Int(), isServerTool(call)
+	if !s.skip {
+		s.add(piece{kind: pieceCall, id: call.Get("toolUseId").Str, name: call.Get("name").Str})
+	}
+}
+
+func (s *converseStream) delta(v gjson.Result) (err error) {
+	index := v.Get("contentBlockIndex").Int()
+	v.Get("delta").ForEach(func(kind, d gjson.Result) bool {
+		switch kind.Str {
+		case "text":
+			s.add(piece{kind: pieceText, text: d.Str})
+		case "toolUse":
+			if index != s.tool {
+				err = &UpstreamError{Kind: KindBadResponse, Status: 200, Code: "upstream_bad_chunk", Message: "the provider sent input for a call that is not open", Billed: BilledPartly}
+			} else if !s.skip {
+				s.add(piece{kind: pieceArguments, text: d.Get("input").Str})
+			}
+		case "reasoningContent":
+			s.reasoning(d)
+		}
+		return err == nil
+	})
+	return err
+}
+
+func (s *converseStream) reasoning(v gjson.Result) {
+	if text := v.Get("text").Str; text != "" {
+		s.thought.WriteString(text)
+		s.add(piece{kind: pieceReasoning, text: text})
+	}
+	s.signature.WriteString(v.Get("signature").Str)
+	if data := v.Get("redactedContent").Str; data != "" {
+		s.add(piece{kind: pieceRedacted, data: data})
+	}
+}
+
+// endBlock completes the open block: a signed thought, or a call.
+func (s *converseStream) endBlock() {
+	if s.signature.Len() > 0 {
+		s.add(piece{kind: pieceSigned, text: s.thought.String(), signature: s.signature.String()})
+	}
+	s.thought.Reset()
+	s.signature.Reset()
+	if s.tool >= 0 && !s.skip {
+		s.add(piece{kind: pieceCallEnd})
+	}
+	s.tool, s.skip = -1, false
+}
+
+func (s *converseStream) stop(v gjson.Result) error {
+	s.begin()
+	s.endBlock()
+	finish, err := converseFinish(v.Get("stopReason").Str, s.spoke)
+	if err != nil {
+		return err
+	}
+	s.stopped = true
+	s.keep(s.w.finish(finish))
+	return nil
+}
+
+func (s *converseStream) metadata(v gjson.Result) {
+	usage := v.Get("usage")
+	e := ending{usage: converseUsage(usage), cacheCounts: hasCacheCounts(usage), serviceTier: v.Get("serviceTier.type").Str}
+	if s.stopped {
+		defer func() { s.chunks = append(s.chunks, Chunk{Done: true}) }()
+	}
+	if e.usage == nil {
+		return
+	}
+	s.keep(s.w.usage(e))
+}
+
+// WholeEvents tells a whole Converse answer as the events of a stream, for
+// models that cannot stream what they are asked for.
+func WholeEvents(answer []byte) iter.Seq2[BedrockEvent, error] {
+	return func(yield func(BedrockEvent, error) bool) {
+		root, err := readConverse(answer)
+		if err != nil {
+			yield(BedrockEvent{}, err)
+			return
+		}
+		if !yield(BedrockEvent{Type: "messageStart", Payload: []byte(`{"role":"assistant"}`), More: true}, nil) {
+			return
+		}
+		index := int64(0)
+		for _, b := range root.Get("output.message.content").Array() {
+			for _, e := range blockEvents(b, index) {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			index++
+		}
+		var stop, meta jsonText
+		stop.object()
+		stop.stringMember("stopReason", root.Get("stopReason").Str)
+		stop.endObject()
+		if !yield(BedrockEvent{Type: "messageStop", Payload: stop, More: true}, nil) {
+			return
+		}
+		meta.object()
+		for _, name := range []string{"usage", "serviceTier"} {
+			if v := root.Get(name); v.Exists() {
+				meta.rawMember(name, v.Raw)
+			}
+		}
+		meta.endObject()
+		yield(BedrockEvent{Type: "metadata", Payload: meta}, nil)
+	}
+}
+
+// blockEvents tells one content block as start, deltas and stop.
+func blockEvents(b gjson.Result, index int64) (events []BedrockEvent) {
+	event := func(kind string, fill func(*jsonText)) {
+		var t jsonText
+		t.object()
+		t.intMember("contentBlockIndex", index)
+		fill(&t)
+		t.endObject()
+		events = append(events, BedrockEvent{Type: kind, Payload: t, More: true})
+	}
+	delta := func(member, raw string) {
+		event("contentBlockDelta", func(t *jsonText) {
+			t.openObject("delta")
+			t.rawMember(member, raw)
+			t.endObject()
+		})
+	}
+	readContentBlocks(gjson.Parse("["+b.Raw+"]"), func(p piece) {
+		var t jsonText
+		t.object()
+		switch p.kind {
+		case pieceText:
+			delta("text", string(appendJSONString(nil, p.text)))
+			return
+		case pieceReasoning:
+			t.stringMember("text", p.text)
+		case pieceSigned:
+			t.stringMember("signature", p.signature)
+		case pieceRedacted:
+			t.stringMember("redactedContent", p.data)
+		case pieceArguments:
+			t.stringMember("input", p.text)
+		case pieceCall:
+			event("contentBlockStart", func(t *jsonText) {
+				t.openObject("start")
+				t.openObject("toolUse")
+				t.stringMember("toolUseId", p.id)
+				t.stringMember("name", p.name)
+				t.endObject()
+				t.endObject()
+			})
+			return
+		case pieceCallEnd:
+			return
+		}
+		t.endObject()
+		if p.kind == pieceArguments {
+			delta("toolUse", string(t))
+		} else {
+			delta("reasoningContent", string(t))
+		}
+	})
+	event("contentBlockStop", func(*jsonText) {})
+	return events
+}

@@ -1,0 +1,199 @@
+package translate
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/tidwall/gjson"
+)
+
+// BedrockError tells what a failed Bedrock call means. name is the AWS error's
+// name from the header X-Amzn-Errortype or an event's :exception-type ("" when
+// there is none: it may also stand in the body), status the HTTP status (200
+// for an exception within a stream). The name counts first: throttling has
+// been seen with status 400.
+func BedrockError(name string, status int, body []byte) *UpstreamError {
+	message := ""
+	if gjson.ValidBytes(body) {
+		root := gjson.ParseBytes(body)
+		if name == "" {
+			name = root.Get("__type").Str
+		}
+		for _, member := range []string{"message", "Message", "originalMessage"} {
+			if message == "" {
+				message = root.Get(member).Str
+			}
+		}
+		if original := root.Get("originalStatusCode").Int(); errorName(name) == "modelerror" && original >= 400 && original < 500 {
+			status, name = int(original), "ValidationException"
+		}
+	}
+	name, _, _ = strings.Cut(name, ":") // an internal URL follows
+	e := &UpstreamError{Status: status, Err: &BedrockFault{Name: name, Message: message}}
+	e.Kind, e.Code = bedrockKind(errorName(name), status, strings.ToLower(message))
+	e.Message = bedrockMessage(e.Kind, message)
+	if status == 413 {
+		e.Code = "request_too_large"
+	}
+	return e
+}
+
+// BedrockFault is an error in AWS's own words, for our log.
+type BedrockFault struct{ Name, Message string }
+
+func (f *BedrockFault) Error() string { return f.Name + ": " + f.Message }
+
+// Stale reports whether the credentials were refused in a way that fresh ones
+// may mend.
+func (f *BedrockFault) Stale() bool {
+	switch errorName(f.Name) {
+	case "expiredtoken", "requestexpired", "unrecognizedclient", "invalidclienttokenid", "invalidsignature", "invalidtoken":
+		return true
+	}
+	return false
+}
+
+// errorName strips a namespace, a URL and the word Exception, and folds case:
+// names within streams are camelCase.
+func errorName(name string) string {
+	if i := strings.IndexByte(name, '#'); i >= 0 {
+		name = name[i+1:]
+	}
+	name, _, _ = strings.Cut(name, ":")
+	name = strings.ToLower(strings.TrimSpace(name))
+	return strings.TrimSuffix(name, "exception")
+}
+
+// bedrockKind is the table of AWS error names; status decides for others.
+func bedrockKind(name string, status int, message string) (Kind, string) {
+	switch name {
+	case "throttling", "toomanyrequests", "throttled", "requestlimitexceeded":
+		return KindRateLimited, "rate_limit_exceeded"
+	case "servicequotaexceeded":
+		return KindQuota, "upstream_quota_exceeded"
+	case "modelnotready", "serviceunavailable":
+		return KindOverloaded, "upstream_overloaded"
+	case "internalserver", "internalfailure", "internalservererror":
+		return KindServer, "upstream_error"
+	case "modeltimeout", "requesttimeout":
+		return KindTimeout, "upstream_timeout"
+	case "modelerror":
+		return KindServer, "model_error"
+	case "modelstreamerror":
+		return KindServer, "model_stream_error"
+	case "validation":
+		return validationKind(message)
+	case "resourcenotfound":
+		return KindNotFound, "model_not_found"
+	case "accessdenied":
+		if strings.Contains(message, "access to the model") || strings.Contains(message, "model access") {
+			return KindNotFound, "model_not_found"
+		}
+		return KindAuth, "upstream_auth_error"
+	case "expiredtoken", "unrecognizedclient", "invalidsignature", "incompletesignature", "invalidclienttokenid", "signaturedoesnotmatch",
+		"missingauthenticationtoken", "notauthorized", "optinrequired", "invalidtoken", "requestexpired":
+		return KindAuth, "upstream_auth_error"
+	case "conflict":
+		return KindServer, "upstream_conflict"
+	case "unknownoperation", "malformedhttprequest", "serialization":
+		return KindServer, "proxy_error"
+	}
+	return kindOfStatus(status)
+}
+
+// validationKind tells apart what AWS calls ValidationException.
+func validationKind(message string) (Kind, string) {
+	contains := func(texts ...string) bool {
+		for _, t := range texts {
+			if strings.Contains(message, t) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case contains("model identifier is invalid"):
+		return KindNotFound, "model_not_found"
+	case contains("on-demand throughput isn", "with on-demand throughput"):
+		return KindNotFound, "model_not_supported"
+	case contains("too long", "too many input tokens", "exceed context limit", "context length", "context window"),
+		contains("maximum tokens", "max tokens", "token count") && contains("exceed"):
+		return KindInvalid, "context_length_exceeded"
+	}
+	return KindInvalid, ""
+}
+
+func kindOfStatus(status int) (Kind, string) {
+	switch {
+	case status == 401 || status == 403:
+		return KindAuth, "upstream_auth_error"
+	case status == 404:
+		return KindNotFound, "model_not_found"
+	case status == 408 || status == 504:
+		return KindTimeout, "upstream_timeout"
+	case status == 429:
+		return KindRateLimited, "rate_limit_exceeded"
+	case status == 503 || status == 529:
+		return KindOverloaded, "upstream_overloaded"
+	case status == 409:
+		return KindServer, "upstream_conflict"
+	case status >= 400 && status < 500:
+		return KindInvalid, ""
+	case status >= 500:
+		return KindServer, "upstream_error"
+	case status >= 300:
+		return KindBadResponse, "upstream_redirect"
+	}
+	return KindServer, "upstream_error"
+}
+
+// private is what a provider's message may say of us: ARNs, URLs, account
+// numbers, access keys.
+var private = regexp.MustCompile(`arn:[^\s"',)]+|[a-z]+://[^\s"',)]+|\b\d{12}\b|\b(AKIA|ASIA)[A-Z0-9]{12,}\b`)
+
+// maxMessage bounds how much of a provider's message is passed on, in bytes.
+const maxMessage = 2000
+
+// bedrockMessage is what the client gets to read: the model's own words where
+// they help (which message, which field), nothing of our account.
+func bedrockMessage(kind Kind, message string) string {
+	if kind == KindAuth {
+		return "the provider refused the router's credentials"
+	}
+	message = private.ReplaceAllString(message, "[hidden]")
+	if len(message) > maxMessage {
+		message = strings.ToValidUTF8(message[:maxMessage], "") + "…"
+	}
+	if strings.TrimSpace(message) == "" {
+		return "the provider failed without saying why"
+	}
+	return message
+}
+
+// deprecatedSampling is how new Claude models refuse sampling fields.
+var deprecatedSampling = regexp.MustCompile("`?(temperature|top_p|top_k)`? is deprecated")
+
+// Relax gives the options with which a refused request may be put again: the
+// model has told us that it lacks something we took it to have. It returns
+// false when err says no such thing, or nothing would change.
+func (o BedrockOptions) Relax(err *UpstreamError) (BedrockOptions, bool) {
+	before := o.Capabilities
+	message := strings.ToLower(err.Message)
+	extra := strings.Contains(message, "extra inputs are not permitted")
+	switch {
+	case err.Kind != KindInvalid:
+	case deprecatedSampling.MatchString(message):
+		o.Capabilities.Sampling = "none"
+	case strings.Contains(message, "temperature") && strings.Contains(message, "top_p") && strings.Contains(message, "both"):
+		if o.Capabilities.Sampling == "both" {
+			o.Capabilities.Sampling = "either"
+		}
+	case extra && strings.Contains(message, "strict"):
+		o.Capabilities.StrictTools = false
+	case extra && (strings.Contains(message, "output_config") || strings.Contains(message, "outputconfig")):
+		o.Capabilities.StructuredOutput = "tool"
+	case strings.Contains(message, "service tier") || strings.Contains(message, "servicetier"):
+		o.Capabilities.ServiceTier = false
+	}
+	return o, o.Capabilities != before
+}

@@ -1,0 +1,537 @@
+package translate
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// plan is what a request comes down to for one model, apart from its turns.
+type plan struct {
+	reasoning reasoning
+	schema    *outputSchema // nil when the answer has no format, or has it otherwise
+	names     *names
+}
+
+// prepare reads a request and shapes it to a model: the part of translating
+// that Converse and Messages share. The caller writes it down in its dialect,
+// notes what it cannot say there, and calls judge last.
+func prepare(body []byte, caps Capabilities) (*chat, *plan, error) {
+	c, err := parseChat(body)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := c.shape(caps)
+	return c, p, named(err)
+}
+
+func (c *chat) shape(caps Capabilities) (*plan, error) {
+	if err := c.settleTools(caps); err != nil {
+		return nil, err
+	}
+	oneCall := c.legacy || c.parallelTools != nil && !*c.parallelTools
+	p := &plan{names: &names{legacy: c.legacy, single: oneCall}}
+	p.schema, p.names.jsonTool = c.settleFormat(caps)
+	if err := c.normalize(caps); err != nil {
+		return nil, err
+	}
+	if caps.MaxOutput > 0 {
+		c.maxTokens = min(c.maxTokens, caps.MaxOutput)
+	}
+	var err error
+	if p.reasoning, err = c.settleReasoning(caps); err != nil {
+		return nil, err
+	}
+	c.closeWithUser(caps.Prefill && !p.reasoning.on())
+	c.splitToolTurns(caps)
+	c.settleSampling(caps, p.reasoning.on())
+	c.settleStop(caps)
+	for _, t := range c.tools {
+		if t.custom {
+			p.names.addCustom(t.name)
+		}
+	}
+	if c.needsPlaceholder() {
+		if !caps.Tools {
+			return nil, &InvalidError{Param: "messages", Code: "unsupported_content", Message: "this model cannot read tool calls"}
+		}
+		c.tools = []tool{placeholderTool}
+		p.names.silent = placeholderTool.name
+	}
+	c.settleCache(caps)
+	return p, nil
+}
+
+// normalize shapes the turns to what models behind Converse and Messages
+// insist on: they begin with the user, alternate, hold no blank text, and
+// answer every call in the turn after it. Each step is pure but for c; what
+// the request means stays as it was.
+func (c *chat) normalize(caps Capabilities) error {
+	c.pairFunctions()
+	c.liftSystem(caps)
+	c.dropReplayedReasoning(caps)
+	if err := c.dropBlanks(); err != nil {
+		return err
+	}
+	c.mergeTurns()
+	if err := c.checkPairs(); err != nil {
+		return err
+	}
+	if err := c.checkMedia(caps); err != nil {
+		return err
+	}
+	c.openWithUser()
+	c.nameDocuments()
+	return nil
+}
+
+// pairFunctions gives legacy function results the id of the call before them.
+// A result that answers none becomes text of the user.
+func (c *chat) pairFunctions() {
+	var open []string // ids of legacy calls still to be answered
+	for i := range c.messages {
+		m := &c.messages[i]
+		for _, b := range m.blocks {
+			if b.kind == blockToolUse && strings.HasSuffix(b.param, ".function_call") {
+				open = append(open, b.id)
+			}
+		}
+		if m.role != roleFunction {
+			continue
+		}
+		m.role = roleUser
+		if len(open) == 0 {
+			continue
+		}
+		content := m.blocks
+		m.blocks = []block{{kind: blockToolResult, id: open[0], content: content, param: "messages[" + strconv.Itoa(m.index) + "].content"}}
+		open = open[1:]
+	}
+}
+
+// liftSystem takes system and developer text out of the turns. A model without
+// a place for it reads it at the head of the first user turn, and so does any
+// model when nothing else is said.
+func (c *chat) liftSystem(caps Capabilities) {
+	told := c.system // by settleFormat; it comes last
+	c.system = nil
+	turns := c.messages[:0:0]
+	for _, m := range c.messages {
+		if m.role != roleSystem {
+			turns = append(turns, m)
+			continue
+		}
+		for _, b := range m.blocks {
+			if !blank(b.text) {
+				c.system = append(c.system, b)
+			}
+		}
+	}
+	c.messages = turns
+	c.system = append(c.system, told...)
+	if len(c.system) == 0 || caps.System && len(turns) > 0 {
+		return
+	}
+	first := slices.IndexFunc(c.messages, func(m message) bool { return m.role == roleUser })
+	if first < 0 || slices.ContainsFunc(c.messages[first].blocks, func(b block) bool { return b.kind == blockToolResult }) {
+		c.messages = slices.Insert(c.messages, 0, message{role: roleUser, blocks: c.system})
+	} else {
+		c.messages[first].blocks = slices.Concat(c.system, c.messages[first].blocks)
+	}
+	c.system = nil
+}
+
+// dropReplayedReasoning leaves reasoning only where the model takes it back:
+// what Claude signed or redacted. Unsigned reasoning is refused by Claude and
+// of no use to others.
+func (c *chat) dropReplayedReasoning(caps Capabilities) {
+	for i := range c.messages {
+		m := &c.messages[i]
+		m.blocks = slices.DeleteFunc(m.blocks, func(b block) bool {
+			switch b.kind {
+			case blockReasoning:
+				return b.signature == "" || caps.Family == "openai"
+			case blockRedacted:
+				return caps.Family != "claude" && caps.Family != "openai"
+			}
+			return false
+		})
+	}
+}
+
+// dropBlanks removes blank text, and turns with nothing left in them. A last
+// user message that says nothing is the client's mistake.
+func (c *chat) dropBlanks() error {
+	last := len(c.messages) - 1
+	kept := c.messages[:0]
+	for i, m := range c.messages {
+		m.blocks = withoutBlanks(m.blocks)
+		for j := range m.blocks {
+			m.blocks[j].content = withoutBlanks(m.blocks[j].content)
+		}
+		if i == last && m.role == roleUser && len(m.blocks) == 0 {
+			return &InvalidError{Param: "messages[" + strconv.Itoa(m.index) + "].content", Message: "the last message is blank"}
+		}
+		if len(m.blocks) > 0 {
+			kept = append(kept, m)
+		}
+	}
+	c.messages = kept
+	if len(kept) == 0 {
+		return &InvalidError{Param: "messages", Message: "no message says anything"}
+	}
+	return nil
+}
+
+// withoutBlanks drops blank text; a cache mark on it moves to the block before.
+func withoutBlanks(blocks []block) []block {
+	kept := blocks[:0]
+	for _, b := range blocks {
+		if b.kind != blockText || !blank(b.text) {
+			kept = append(kept, b)
+		} else if b.cache != nil && len(kept) > 0 {
+			kept[len(kept)-1].cache = b.cache
+		}
+	}
+	return kept
+}
+
+func blank(s string) bool { return strings.TrimSpace(s) == "" }
+
+// mergeTurns joins neighbours of one role, block by block. In a user turn tool
+// results come first, so that a user's word between a call and its result
+// moves after the result.
+func (c *chat) mergeTurns() {
+	var merged []message
+	for _, m := range c.messages {
+		if n := len(merged); n > 0 && merged[n-1].role == m.role {
+			merged[n-1].blocks = append(slices.Clip(merged[n-1].blocks), m.blocks...)
+			continue
+		}
+		merged = append(merged, m)
+	}
+	for i := range merged {
+		if merged[i].role == roleUser {
+			slices.SortStableFunc(merged[i].blocks, func(a, b block) int { return resultRank(a) - resultRank(b) })
+		} else {
+			slices.SortStableFunc(merged[i].blocks, func(a, b block) int { return thoughtRank(a) - thoughtRank(b) })
+		}
+	}
+	c.messages = merged
+}
+
+func resultRank(b block) int {
+	if b.kind == blockToolResult {
+		return 0
+	}
+	return 1
+}
+
+// thoughtRank puts calls last in a merged assistant turn, where models look
+// for them; reasoning keeps its place before what it led to.
+func thoughtRank(b block) int {
+	if b.kind == blockToolUse {
+		return 1
+	}
+	return 0
+}
+
+// checkPairs wants every call answered in the turn after it, once, and every
+// result to answer a call, as OpenAI does.
+func (c *chat) checkPairs() error {
+	for i, m := range c.messages {
+		if m.role == roleUser {
+			var calls []block
+			if i > 0 {
+				calls = c.messages[i-1].blocks
+			}
+			if err := checkResults(m, calls); err != nil {
+				return err
+			}
+			continue
+		}
+		seen := map[string]bool{}
+		var missing []string
+		for _, b := range m.blocks {
+			if b.kind != blockToolUse {
+				continue
+			}
+			if seen[b.id] {
+				return &InvalidError{Param: b.param + ".id", Message: fmt.Sprintf("the id %q is that of another call in this turn", b.id)}
+			}
+			seen[b.id] = true
+			if i+1 == len(c.messages) || !hasResult(c.messages[i+1], b.id) {
+				missing = append(missing, b.id)
+			}
+		}
+		if len(missing) > 0 {
+			return &InvalidError{Param: "messages", Message: "an assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'; these have no response: " + strings.Join(missing, ", ")}
+		}
+	}
+	return nil
+}
+
+func checkResults(m message, calls []block) error {
+	seen := map[string]bool{}
+	for _, b := range m.blocks {
+		if b.kind != blockToolResult {
+			continue
+		}
+		if seen[b.id] {
+			return &InvalidError{Param: "messages", Message: fmt.Sprintf("two tool messages answer the call %q", b.id)}
+		}
+		seen[b.id] = true
+		if !slices.ContainsFunc(calls, func(c block) bool { return c.kind == blockToolUse && c.id == b.id }) {
+			return &InvalidError{Param: "messages", Message: fmt.Sprintf("a tool message must answer a call in the assistant message before it; %q does not", b.id)}
+		}
+	}
+	return nil
+}
+
+func hasResult(m message, id string) bool {
+	return slices.ContainsFunc(m.blocks, func(b block) bool { return b.kind == blockToolResult && b.id == id })
+}
+
+// checkMedia refuses what the model cannot see or hear: an answer that passes
+// over it would be wrong without a word.
+func (c *chat) checkMedia(caps Capabilities) error {
+	for i := range c.messages {
+		m := &c.messages[i]
+		for j := range m.blocks {
+			if err := m.blocks[j].checkMedia(caps); err != nil {
+				return err
+			}
+			for k := range m.blocks[j].content {
+				if err := m.blocks[j].content[k].checkMedia(caps); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (b *block) checkMedia(caps Capabilities) error {
+	switch {
+	case b.kind == blockImage && !caps.Images:
+		return &InvalidError{Param: b.param, Message: "this model cannot see images", Code: "unsupported_content"}
+	case b.kind == blockDocument && !caps.Documents:
+		return &InvalidError{Param: b.param, Message: "this model cannot read files", Code: "unsupported_content"}
+	case b.kind == blockAudio && !caps.Audio:
+		return &InvalidError{Param: b.param, Message: "this model cannot listen to audio", Code: "unsupported_content"}
+	}
+	return nil
+}
+
+// continueText is what we say for the user where a model wants the user to
+// speak first or last.
+const continueText = "Continue."
+
+// openWithUser puts a user turn before a conversation that the assistant opens.
+func (c *chat) openWithUser() {
+	if c.messages[0].role == roleAssistant {
+		c.messages = slices.Insert(c.messages, 0, message{role: roleUser, blocks: []block{{kind: blockText, text: continueText}}})
+	}
+}
+
+// closeWithUser deals with a last turn that is the assistant's: a model that
+// takes such a start goes on from it, others are asked to continue.
+func (c *chat) closeWithUser(prefill bool) {
+	last := &c.messages[len(c.messages)-1]
+	if last.role != roleAssistant {
+		return
+	}
+	if !prefill {
+		c.messages = append(c.messages, message{role: roleUser, blocks: []block{{kind: blockText, text: continueText}}})
+		return
+	}
+	if b := &last.blocks[len(last.blocks)-1]; b.kind == blockText {
+		b.text = strings.TrimRight(b.text, " \t\r\n")
+	}
+}
+
+// splitToolTurns sets tool results and what else the user says apart, for
+// models that refuse both in one turn.
+func (c *chat) splitToolTurns(caps Capabilities) {
+	if caps.MixedToolTurn {
+		return
+	}
+	var turns []message
+	for _, m := range c.messages {
+		n := 0
+		for n < len(m.blocks) && m.blocks[n].kind == blockToolResult {
+			n++
+		}
+		if m.role != roleUser || n == 0 || n == len(m.blocks) {
+			turns = append(turns, m)
+			continue
+		}
+		turns = append(turns,
+			message{role: roleUser, blocks: m.blocks[:n], index: m.index},
+			message{role: roleAssistant, blocks: []block{{kind: blockText, text: "Understood."}}},
+			message{role: roleUser, blocks: m.blocks[n:], index: m.index})
+	}
+	c.messages = turns
+}
+
+// nameDocuments gives every document a name that models accept, once only in
+// the request, and the same in every request that holds it.
+func (c *chat) nameDocuments() {
+	taken := map[string]int{}
+	for _, m := range c.messages {
+		for i := range m.blocks {
+			nameDocument(&m.blocks[i], taken)
+			for k := range m.blocks[i].content {
+				nameDocument(&m.blocks[i].content[k], taken)
+			}
+		}
+	}
+}
+
+func nameDocument(b *block, taken map[string]int) {
+	if b.kind != blockDocument {
+		return
+	}
+	name := documentName(b.media.name)
+	key := strings.ToLower(name)
+	for taken[key]++; taken[key] > 1; {
+		next := name + "-" + strconv.Itoa(taken[key])
+		if taken[strings.ToLower(next)] == 0 {
+			name = next
+			taken[strings.ToLower(next)]++
+			break
+		}
+		taken[key]++
+	}
+	b.media.name = name
+}
+
+// documentName keeps letters, digits, single spaces, hyphens, parentheses and
+// brackets of a file name, without its extension.
+func documentName(file string) string {
+	if i := strings.LastIndexAny(file, `/\`); i >= 0 {
+		file = file[i+1:]
+	}
+	if i := strings.LastIndexByte(file, '.'); i > 0 {
+		file = file[:i]
+	}
+	var name strings.Builder
+	for _, r := range file {
+		if name.Len() >= 200 {
+			break
+		}
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("()[] ", r):
+			name.WriteRune(r)
+		default:
+			name.WriteByte('-')
+		}
+	}
+	clean := strings.Join(strings.Fields(name.String()), " ")
+	for strings.Contains(clean, "--") {
+		clean = strings.ReplaceAll(clean, "--", "-")
+	}
+	clean = strings.Trim(clean, "- ")
+	if clean == "" {
+		return "document"
+	}
+	return clean
+}
+
+// maxCachePoints is how many cache points one request may have.
+const maxCachePoints = 4
+
+// settleCache keeps the latest four cache marks that the model takes, and
+// lets none live longer than one before it.
+func (c *chat) settleCache(caps Capabilities) {
+	var marks []**cacheMark
+	for i := range c.tools {
+		marks = addMark(marks, &c.tools[i].cache, caps.Cache && caps.CacheTools)
+	}
+	for i := range c.system {
+		marks = addMark(marks, &c.system[i].cache, caps.Cache)
+	}
+	for i := range c.messages {
+		for j := range c.messages[i].blocks {
+			b := &c.messages[i].blocks[j]
+			marks = addMark(marks, &b.cache, caps.Cache && (caps.CacheTools || b.kind == blockText))
+		}
+	}
+	for len(marks) > maxCachePoints {
+		*marks[0] = nil
+		marks = marks[1:]
+	}
+	hour := caps.CacheHour
+	for _, mark := range marks {
+		m := **mark // marks of one message may be shared
+		m.hour = hour && (m.hour || c.cacheTTL == "1h")
+		hour = m.hour
+		*mark = &m
+	}
+}
+
+func addMark(marks []**cacheMark, mark **cacheMark, allowed bool) []**cacheMark {
+	switch {
+	case *mark == nil:
+		return marks
+	case !allowed:
+		*mark = nil
+		return marks
+	}
+	return append(marks, mark)
+}
+
+// settleSampling leaves the sampling fields that the model takes.
+func (c *chat) settleSampling(caps Capabilities, thinking bool) {
+	if caps.Sampling == "none" || thinking && caps.Family == "claude" {
+		c.dropSampling("this model chooses its own sampling")
+	}
+	if c.temperature != nil && *c.temperature > 1 {
+		one := 1.0
+		c.temperature = &one
+		c.cannot("temperature", false, "this model's highest temperature is 1")
+	}
+	if c.topP == nil || c.temperature == nil {
+		return
+	}
+	switch {
+	case *c.topP == 1: // changes nothing
+		c.topP = nil
+	case caps.Sampling == "either" && *c.temperature == 1:
+		c.temperature = nil
+	case caps.Sampling == "either":
+		c.topP = nil
+		c.cannot("top_p", false, "this model takes temperature or top_p, not both")
+	}
+}
+
+func (c *chat) dropSampling(why string) {
+	if c.temperature != nil && *c.temperature != 1 {
+		c.cannot("temperature", false, why)
+	}
+	if c.topP != nil && *c.topP != 1 {
+		c.cannot("top_p", false, why)
+	}
+	if c.topK != nil {
+		c.cannot("top_k", false, why)
+	}
+	c.temperature, c.topP, c.topK = nil, nil, nil
+}
+
+// settleStop leaves the stop sequences that the model takes.
+func (c *chat) settleStop(caps Capabilities) {
+	c.stop = slices.DeleteFunc(c.stop, func(s string) bool { return s == "" })
+	if !caps.Stop && len(c.stop) > 0 {
+		c.cannot("stop", false, "this model has no stop sequences")
+		c.stop = nil
+	}
+	if caps.Family != "claude" {
+		return
+	}
+	n := len(c.stop)
+	c.stop = slices.DeleteFunc(c.stop, blank)
+	if len(c.stop) < n {
+		c.cannot("stop", false, "this model cannot stop at white space")
+	}
+}

@@ -1,0 +1,324 @@
+package translate
+
+// maxAnswerDepth bounds the nesting of an upstream's JSON.
+const maxAnswerDepth = 512
+
+// answer is what one JSON object of an OpenAI-compatible answer tells.
+type answer struct {
+	malformed bool
+	usage     *Usage
+	badUsage  bool   // there was a usage, and it made no sense
+	failure   []byte // the error member, when it is not null
+	choices   int    // number of choices; -1 without such an array
+	finish    string
+	output    int64 // bytes of model output
+
+	nullFrom, nullTo int // a top-level "usage":null with one comma
+}
+
+// answerReader reads such objects, one at a time and in one walk.
+type answerReader struct {
+	scanner
+	answer
+}
+
+// read walks over data. Of data that is cut short it tells what comes before
+// the cut.
+func (r *answerReader) read(data []byte) answer {
+	r.scanner = scanner{b: data, maxDepth: maxAnswerDepth, lax: true}
+	r.answer = answer{choices: -1}
+	if r.next() != '{' {
+		r.malformed = true
+		return r.answer
+	}
+	before := r.i + 1 // where the last member ended
+	for more := r.open('{'); more; more = r.more('}') {
+		r.next()
+		from := r.i
+		k := r.key()
+		value := r.i
+		r.member(k)
+		if r.err == nil && r.i-value == 4 && data[value] == 'n' && string(data[k.from:k.to]) == "usage" {
+			r.nullUsage(before, from)
+		}
+		before = r.i
+	}
+	r.end()
+	r.malformed = r.err != nil
+	if r.malformed {
+		r.nullFrom, r.nullTo = 0, 0
+	}
+	return r.answer
+}
+
+func (r *answerReader) member(k quoted) {
+	switch string(r.b[k.from:k.to]) {
+	case "choices":
+		r.readChoices()
+	case "usage":
+		r.readUsage()
+	case "error":
+		from := r.i
+		r.skip()
+		if r.err == nil && r.b[from] != 'n' {
+			r.failure = r.b[from:r.i]
+		}
+	case "x_groq":
+		r.object(func(name string) {
+			if name == "usage" {
+				r.readUsage()
+			} else {
+				r.skip()
+			}
+		})
+	default:
+		r.skip()
+	}
+}
+
+// nullUsage notes what has to be cut for a member from one place to the one
+// that is reached: with the comma after it, else with the comma before.
+func (r *answerReader) nullUsage(before, from int) {
+	end := r.i
+	r.nullFrom, r.nullTo = from, end
+	if r.next() == ',' {
+		r.i++
+		r.next()
+		r.nullTo = r.i
+		r.i = end
+	} else if r.b[before-1] != '{' {
+		r.nullFrom = before
+	}
+}
+
+// object walks over the members of an object; anything else is passed over.
+func (r *answerReader) object(read func(name string)) {
+	if r.next() != '{' {
+		r.skip()
+		return
+	}
+	for more := r.open('{'); more; more = r.more('}') {
+		k := r.key()
+		read(string(r.b[k.from:k.to]))
+	}
+}
+
+func (r *answerReader) readChoices() {
+	if r.next() != '[' {
+		r.skip()
+		return
+	}
+	r.choices = 0
+	for more := r.open('['); more; more = r.more(']') {
+		r.choices++
+		r.choice()
+	}
+}
+
+func (r *answerReader) choice() {
+	if r.next() != '{' {
+		r.skip()
+		return
+	}
+	for more := r.open('{'); more; more = r.more('}') {
+		k := r.key()
+		switch string(r.b[k.from:k.to]) {
+		case "delta", "message":
+			r.message()
+		case "finish_reason":
+			if r.next() != '"' {
+				r.skip()
+				continue
+			}
+			q := r.text()
+			r.finish = finishName(r.b[q.from:q.to])
+		case "usage": // some providers put it here
+			r.readUsage()
+		default:
+			r.skip()
+		}
+	}
+}
+
+// message counts the output in a message or delta. Reasoning that is told
+// twice, under two names, counts once.
+func (r *answerReader) message() {
+	if r.next() != '{' {
+		r.skip()
+		return
+	}
+	var reasoning int64
+	for more := r.open('{'); more; more = r.more('}') {
+		k := r.key()
+		switch string(r.b[k.from:k.to]) {
+		case "content", "refusal":
+			r.output += r.strings()
+		case "reasoning_content", "reasoning":
+			reasoning = max(reasoning, r.strings())
+		case "tool_calls", "function_call", "audio":
+			r.output += r.strings()
+		default:
+			r.skip()
+		}
+	}
+	r.output += reasoning
+}
+
+// strings passes over a value and adds up the strings in it, names apart.
+func (r *answerReader) strings() (n int64) {
+	switch r.next() {
+	case '"':
+		return r.size(r.text())
+	case '{':
+		for more := r.open('{'); more; more = r.more('}') {
+			k := r.key()
+			switch string(r.b[k.from:k.to]) {
+			case "id", "type":
+				r.skip()
+			default:
+				n += r.strings()
+			}
+		}
+	case '[':
+		for more := r.open('['); more; more = r.more(']') {
+			n += r.strings()
+		}
+	default:
+		r.skip()
+	}
+	return n
+}
+
+// finishName saves the allocation for the usual reasons.
+func finishName(raw []byte) string {
+	switch string(raw) {
+	case "stop":
+		return "stop"
+	case "length":
+		return "length"
+	case "tool_calls":
+		return "tool_calls"
+	case "content_filter":
+		return "content_filter"
+	}
+	if len(raw) == 0 {
+		return ""
+	}
+	return string(raw[:min(len(raw), 64)])
+}
+
+// count is a token count that may be absent (-1) or absurd (-2).
+type count int64
+
+const (
+	countAbsent count = -1
+	countAbsurd count = -2
+)
+
+func (c count) orZero() int64 { return max(int64(c), 0) }
+
+// maxCount is the largest count that every JSON reader reads alike.
+const maxCount = 1 << 53
+
+// count reads a token count.
+func (r *answerReader) count() count {
+	r.next()
+	from := r.i
+	r.skip()
+	if r.err != nil {
+		return countAbsurd
+	}
+	raw := r.b[from:r.i]
+	if raw[0] == 'n' {
+		return countAbsent
+	}
+	n, ok := wholeValue(raw, maxCount)
+	if !ok || n < 0 || n > maxCount {
+		return countAbsurd
+	}
+	return count(n)
+}
+
+// readUsage reads a usage object. Counts that make no sense are as good as
+// none: the caller then goes by the bytes that were delivered.
+func (r *answerReader) readUsage() {
+	if r.next() != '{' {
+		from := r.i
+		r.skip()
+		if r.err == nil && r.b[from] != 'n' {
+			r.badUsage = true
+		}
+		return
+	}
+	c := counts{input: countAbsent, output: countAbsent, total: countAbsent}
+	for more := r.open('{'); more; more = r.more('}') {
+		k := r.key()
+		switch string(r.b[k.from:k.to]) {
+		case "prompt_tokens":
+			c.input = r.count()
+		case "completion_tokens":
+			c.output = r.count()
+		case "total_tokens":
+			c.total = r.count()
+		case "prompt_cache_hit_tokens": // DeepSeek
+			c.cached = max(c.cached, r.count())
+		case "prompt_tokens_details":
+			r.details(&c)
+		case "completion_tokens_details":
+			r.details(&c)
+		default:
+			r.skip()
+		}
+	}
+	if r.err != nil {
+		return
+	}
+	if u := c.usage(); u != nil {
+		r.usage = u
+	} else {
+		r.badUsage = true
+	}
+}
+
+func (r *answerReader) details(c *counts) {
+	if r.next() != '{' {
+		r.skip()
+		return
+	}
+	for more := r.open('{'); more; more = r.more('}') {
+		k := r.key()
+		switch string(r.b[k.from:k.to]) {
+		case "cached_tokens":
+			c.cached = max(c.cached, r.count())
+		case "cache_write_tokens", "cache_creation_tokens":
+			c.written = max(c.written, r.count())
+		case "reasoning_tokens":
+			c.reasoning = max(c.reasoning, r.count())
+		default:
+			r.skip()
+		}
+	}
+}
+
+// counts are the numbers of a usage object.
+type counts struct {
+	input, output, total       count
+	cached, written, reasoning count
+}
+
+// usage makes sense of the counts, or returns nil.
+func (c counts) usage() *Usage {
+	if c.input < 0 || c.output == countAbsurd || c.output == countAbsent && c.total < 0 {
+		return nil
+	}
+	u := &Usage{
+		InputTokens: int64(c.input), OutputTokens: c.output.orZero(),
+		CachedTokens: c.cached.orZero(), CacheWriteTokens: c.written.orZero(), ReasoningTokens: c.reasoning.orZero(),
+	}
+	// Gemini and xAI leave reasoning out of completion_tokens; only the total
+	// tells.
+	u.OutputTokens = max(u.OutputTokens, c.total.orZero()-u.InputTokens, u.ReasoningTokens)
+	u.CachedTokens = min(u.CachedTokens, u.InputTokens)
+	u.CacheWriteTokens = min(u.CacheWriteTokens, u.InputTokens-u.CachedTokens)
+	return u
+}
