@@ -74,7 +74,7 @@ func (j *journey) route() {
 	for _, reason := range j.also {
 		j.d.Reason = joined(j.d.Reason, reason)
 	}
-	j.plan(true)
+	j.plan()
 }
 
 // allow keeps the tiers this caller may use.
@@ -157,7 +157,7 @@ func (j *journey) forceTier() {
 		j.tiers = append(j.tiers, t)
 		j.d.Reason = "tier " + t.Name + " was asked for"
 		j.demand()
-		j.plan(true)
+		j.plan()
 	}
 }
 
@@ -252,14 +252,14 @@ func (j *journey) step(name, reason string) {
 // plan lists the deployments in the order to try them: those of the first tier,
 // of the others allowed, of the fallback tier. Deployments that are out are left
 // out; when all are, one is tried nevertheless.
-func (j *journey) plan(fallback bool) {
+func (j *journey) plan() {
 	d := j.d
 	d.Tier = j.tiers[0].Name
 	d.Tiers = make([]string, len(j.tiers))
 	for i, t := range j.tiers {
 		d.Tiers[i] = t.Name
 	}
-	if fallback && !slices.Contains(j.tiers, j.rt.fallback) && j.may(j.rt.fallback) {
+	if !slices.Contains(j.tiers, j.rt.fallback) && j.may(j.rt.fallback) {
 		j.tiers = append(j.tiers, j.rt.fallback)
 	}
 	d.Plan = make([]Target, 0, j.rt.attempts+planSlack)
@@ -267,6 +267,7 @@ func (j *journey) plan(fallback bool) {
 	if len(d.Plan) == 0 {
 		d.Plan = append(d.Plan, j.leastOut())
 	}
+	j.tiers = j.tiers[:len(d.Tiers)]
 	d.Upstream = d.Plan[0].Deployment
 	if d.Plan[0].Tier != d.Tier {
 		j.step("health", "no upstream of "+d.Tier+" is in use")
