@@ -310,7 +310,7 @@ func (rt *Router) unknown(tier string) error {
 
 // Decide decides on a request. It keeps nothing of r.
 func (rt *Router) Decide(r *Request) *Decision {
-	d := &Decision{ID: newID(), Time: time.Now(), Strategy: rt.name}
+	d := &Decision{ID: newID(), Time: time.Now(), Strategy: rt.name, Strategies: make([]Step, 0, len(rt.strategies)+2)}
 	j := newJourney(rt, r, d)
 	defer j.done()
 	if d.Forced = r.Tier != "" || r.Upstream != ""; d.Forced {
@@ -328,6 +328,16 @@ func (rt *Router) Decide(r *Request) *Decision {
 	}
 	d.Reason = plain(d.Reason)
 	return d
+}
+
+// Refit narrows a decision to the named tiers, best first, with a reason that
+// joins those it has: the caller found that the rest do not fit a budget. The
+// plan is made anew of these tiers alone, also without the fallback tier. False
+// means that none of them may be used; d is as it was.
+func (rt *Router) Refit(r *Request, d *Decision, tiers []string, reason string) bool {
+	j := newJourney(rt, r, d)
+	defer j.done()
+	return j.refit(tiers, reason)
 }
 
 // Acquire asks to try a deployment now. False means that it is to be skipped:
