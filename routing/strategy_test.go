@@ -366,3 +366,13 @@ func TestRefit(t *testing.T) {
 		t.Errorf("last step %+v", last)
 	}
 }
+
+func TestClassify(t *testing.T) {
+	own := NewComplexity(ComplexityConfig{Rules: []Rule{{"fast", 0, 8}, {"powerful", 8, 10}}})
+	for want, strategies := range map[string][]Strategy{"powerful": {NewCost(CostConfig{})}, "fast": {NewCost(CostConfig{}), own}} {
+		rt := mustNew(t, Config{Tiers: threeTiers(), Strategies: strategies})
+		if score, tier := rt.Classify("compare B-trees vs LSM trees"); score.Value != 7.5 || tier != want {
+			t.Errorf("got %v, %s, want 7.5, %s", score.Value, tier, want)
+		}
+	}
+}
