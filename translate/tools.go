@@ -299,7 +299,7 @@ func (n *names) addCustom(name string) {
 	if n.custom == nil {
 		n.custom = map[string]bool{}
 	}
-	n.custom[name] = true
+	n.custom[strings.Clone(name)] = true
 }
 
 // alias gives the provider's name for a client's and remembers the way back.
@@ -309,7 +309,7 @@ func (n *names) alias(name string) string {
 		if n.client == nil {
 			n.client = map[string]string{}
 		}
-		n.client[safe] = name
+		n.client[safe] = strings.Clone(name) // a stream must not keep its request in memory
 	}
 	return safe
 }

@@ -180,6 +180,9 @@ func (b *Bedrock) runtimeOptions(o *bedrockruntime.Options) {
 		o.BearerAuthTokenProvider = bearer.StaticTokenProvider{Token: bearer.Token{Value: c.APIKey.Reveal()}}
 		o.AuthSchemePreference = []string{"httpBearerAuth"}
 	}
+	if c.APIKey == "" && (c.Profile != "" || c.Credentials != nil) {
+		o.AuthSchemePreference = []string{"sigv4"} // over an API key in the environment
+	}
 	if strings.HasPrefix(c.Endpoint, "http:") {
 		o.BearerAuthSigner = plainBearer{}
 	}
@@ -310,8 +313,12 @@ func (b *Bedrock) converse(ctx context.Context, r *translate.Request) (*translat
 		}
 		resp, err := b.call(ctx, operation, b.config.Model, q.Body)
 		var failed *translate.UpstreamError
-		if err == nil || !again || !errors.As(err, &failed) {
-			return q, resp, err
+		if err == nil {
+			q.Body = nil // a stream may last: it need not keep what is sent
+			return q, resp, nil
+		}
+		if !again || !errors.As(err, &failed) {
+			return nil, nil, err
 		}
 		relaxed, ok := options.Relax(failed)
 		if !ok {

@@ -154,6 +154,29 @@ func TestBedrockSendsAnAPIKey(t *testing.T) {
 	}
 }
 
+func TestConfiguredCredentialsWinOverAnAPIKeyInTheEnvironment(t *testing.T) {
+	t.Setenv("AWS_BEARER_TOKEN_BEDROCK", "someone else's")
+	s := bedrocktest.New(t)
+	if _, err := collect(newBedrock(t, s, nil).Chat(t.Context(), chatRequest(t, askWhole))); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Requests()[0].Header.Get("Authorization"); !strings.HasPrefix(got, "AWS4-HMAC-SHA256 ") {
+		t.Errorf("got Authorization %q, want a signature", got)
+	}
+}
+
+func TestBedrockTakesAnAPIKeyFromTheEnvironment(t *testing.T) {
+	t.Setenv("AWS_BEARER_TOKEN_BEDROCK", bedrocktest.BearerToken)
+	s := bedrocktest.New(t)
+	b := newBedrock(t, s, func(c *upstream.BedrockConfig) { c.Credentials = nil })
+	if _, err := collect(b.Chat(t.Context(), chatRequest(t, askWhole))); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Requests()[0].Header.Get("Authorization"); got != "Bearer "+bedrocktest.BearerToken {
+		t.Errorf("got Authorization %q", got)
+	}
+}
+
 func TestBedrockSendsConfiguredHeaders(t *testing.T) {
 	s := bedrocktest.New(t)
 	b := newBedrock(t, s, func(c *upstream.BedrockConfig) { c.Headers = map[string]string{"X-Team": "search"} })
@@ -250,7 +273,7 @@ func TestBedrockFaults(t *testing.T) {
 		{"HTML with 502", askWhole, bedrocktest.Answer{Status: 502, Body: "<html>Bad Gateway</html>"}, translate.KindServer, "upstream_error", 0, 0},
 		{"a body too large", askWhole, bedrocktest.Answer{Status: 413, Body: "<html>"}, translate.KindInvalid, "request_too_large", 0, 0},
 		{"a redirect", askWhole, bedrocktest.Answer{Status: 302, Header: http.Header{"Location": {"http://169.254.169.254/"}}}, translate.KindBadResponse, "upstream_redirect", 0, 0},
-		{"200 without output", askWhole, bedrocktest.Answer{Body: `{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"}}`}, translate.KindBadResponse, "invalid_upstream_response", translate.BilledUnknown, 0},
+		{"200 without output", askWhole, bedrocktest.Answer{Body: `{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"}}`}, translate.KindBadResponse, "invalid_upstream_response", translate.BilledNothing, 0},
 		{"200 with HTML", askWhole, bedrocktest.Answer{Body: "<html>captive</html>"}, translate.KindBadResponse, "invalid_upstream_response", translate.BilledUnknown, 0},
 		{"200 with HTML for a stream", askStream, bedrocktest.Answer{Body: "<html>captive</html>"}, translate.KindBadResponse, "invalid_upstream_response", translate.BilledUnknown, 0},
 	} {
@@ -267,6 +290,9 @@ func TestBedrockFaults(t *testing.T) {
 			if failed.Kind != row.kind || failed.Code != row.code || failed.Billed != row.billed || len(chunks) != row.chunks {
 				t.Errorf("got kind %s, code %q, billed %d after %d chunks (%v), want %s, %q, %d after %d",
 					failed.Kind, failed.Code, failed.Billed, len(chunks), err, row.kind, row.code, row.billed, row.chunks)
+			}
+			if failed.Kind == translate.KindInvalid && failed.Status != 400 && failed.Status != 413 {
+				t.Errorf("the client's own mistake has status %d", failed.Status)
 			}
 			for _, c := range chunks {
 				if c.Finish != "" {
