@@ -375,26 +375,26 @@ type bedrockOperation struct {
 	path   string
 	accept string
 	invoke func(context.Context, *bedrockruntime.Client, *string, func(*bedrockruntime.Options)) error
-	result any // what the typed call expects its last step to return
+	result func() any // what the typed call expects its last step to return
 }
 
 var (
 	converseCall = bedrockOperation{
-		path: "converse", accept: "application/json", result: &bedrockruntime.ConverseOutput{},
+		path: "converse", accept: "application/json", result: func() any { return &bedrockruntime.ConverseOutput{} },
 		invoke: func(ctx context.Context, c *bedrockruntime.Client, model *string, o func(*bedrockruntime.Options)) error {
 			_, err := c.Converse(ctx, &bedrockruntime.ConverseInput{ModelId: model}, o)
 			return err
 		},
 	}
 	streamCall = bedrockOperation{
-		path: "converse-stream", accept: "application/vnd.amazon.eventstream", result: &bedrockruntime.ConverseStreamOutput{},
+		path: "converse-stream", accept: "application/vnd.amazon.eventstream", result: func() any { return &bedrockruntime.ConverseStreamOutput{} },
 		invoke: func(ctx context.Context, c *bedrockruntime.Client, model *string, o func(*bedrockruntime.Options)) error {
 			_, err := c.ConverseStream(ctx, &bedrockruntime.ConverseStreamInput{ModelId: model}, o)
 			return err
 		},
 	}
 	invokeCall = bedrockOperation{
-		path: "invoke", accept: "application/json", result: &bedrockruntime.InvokeModelOutput{},
+		path: "invoke", accept: "application/json", result: func() any { return &bedrockruntime.InvokeModelOutput{} },
 		invoke: func(ctx context.Context, c *bedrockruntime.Client, model *string, o func(*bedrockruntime.Options)) error {
 			_, err := c.InvokeModel(ctx, &bedrockruntime.InvokeModelInput{ModelId: model}, o)
 			return err
@@ -474,7 +474,7 @@ func (rawDeserializer) ID() string { return "OperationDeserializer" }
 
 func (d rawDeserializer) HandleDeserialize(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	out, metadata, err := next.HandleDeserialize(ctx, in)
-	out.Result = d.call.operation.result
+	out.Result = d.call.operation.result()
 	return out, metadata, err
 }
 

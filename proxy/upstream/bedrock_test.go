@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/tidwall/gjson"
+	"go.uber.org/goleak"
 
 	"github.com/inference-router/inference-router/proxy/upstream"
 	"github.com/inference-router/inference-router/proxy/upstream/bedrocktest"
@@ -420,6 +422,45 @@ func TestBedrockFetchesNewCredentialsOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBedrockCorrectsItsClock is row U52: AWS's clock is ten minutes ahead.
+func TestBedrockCorrectsItsClock(t *testing.T) {
+	s := bedrocktest.New(t)
+	s.Ahead = 10 * time.Minute
+	b := newBedrock(t, s, nil)
+	for range 2 {
+		if _, err := collect(b.Chat(t.Context(), chatRequest(t, askWhole))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(s.Requests()); n != 3 {
+		t.Errorf("got %d calls, want 3: one refused, then two good", n)
+	}
+}
+
+func TestBedrockServesManyAtOnceAndLeavesNothingBehind(t *testing.T) {
+	s := bedrocktest.New(t)
+	before := goleak.IgnoreCurrent()
+	b := newBedrock(t, s, nil)
+	r := chatRequest(t, askStream)
+	var all sync.WaitGroup
+	for i := range 30 {
+		all.Go(func() {
+			for _, err := range b.Chat(t.Context(), r) {
+				if err != nil {
+					t.Error(err)
+				}
+				if i%3 == 0 {
+					return // the client leaves early
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.Close()
+	s.CloseClientConnections()
+	goleak.VerifyNone(t, before)
 }
 
 func TestBedrockAsksOnceMoreWithoutWhatTheModelLacks(t *testing.T) {
