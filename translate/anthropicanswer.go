@@ -11,6 +11,8 @@ import (
 // recurses is let at it.
 const maxAnthropicDepth = 512
 
+const notAMessage = "The upstream's answer is not a message."
+
 // FromAnthropic translates a whole answer.
 func FromAnthropic(q *AnthropicRequest, answer []byte, head AnswerHead) (Chunk, error) {
 	root, err := anthropicJSON(answer)
@@ -22,7 +24,7 @@ func FromAnthropic(q *AnthropicRequest, answer []byte, head AnswerHead) (Chunk, 
 	}
 	content := root.Get("content")
 	if !content.IsArray() {
-		return Chunk{}, badAnthropic("The upstream's answer is not a message.")
+		return Chunk{}, badAnthropic(notAMessage)
 	}
 	a := wholeAnswer{names: q.names}
 	content.ForEach(func(_, block gjson.Result) bool {
@@ -355,6 +357,58 @@ func (s *anthropicStream) cut() error {
 	}
 	return &UpstreamError{Kind: KindInterrupted, Code: "stream_interrupted", Billed: BilledPartly,
 		Message: "The upstream's answer ended before it was complete."}
+}
+
+// AnthropicEvents tells a whole answer as the events of a stream, for servers
+// that give one where a stream was asked for.
+func AnthropicEvents(answer []byte) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		root, err := anthropicJSON(answer)
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		tell := func(build func(t *jsonText)) bool {
+			var t jsonText
+			t.object()
+			build(&t)
+			t.endObject()
+			return yield(Event{Data: t, More: true}, nil)
+		}
+		kind := func(name string) func(*jsonText) { return func(t *jsonText) { t.stringMember("type", name) } }
+		content := root.Get("content")
+		switch {
+		case root.Get("type").Str == "error":
+			yield(Event{Data: answer}, nil)
+			return
+		case !content.IsArray():
+			yield(Event{}, badAnthropic(notAMessage))
+			return
+		case !tell(kind("message_start")):
+			return
+		}
+		for _, block := range content.Array() {
+			start := func(t *jsonText) {
+				kind("content_block_start")(t)
+				t.rawMember("content_block", block.Raw)
+			}
+			if !tell(start) || !tell(kind("content_block_stop")) {
+				return
+			}
+		}
+		ended := tell(func(t *jsonText) {
+			kind("message_delta")(t)
+			t.openObject("delta")
+			t.stringMember("stop_reason", root.Get("stop_reason").Str)
+			t.endObject()
+			if usage := root.Get("usage"); usage.IsObject() {
+				t.rawMember("usage", usage.Raw)
+			}
+		})
+		if ended {
+			tell(kind("message_stop"))
+		}
+	}
 }
 
 // anthropicJSON checks and opens one JSON object of theirs.

@@ -143,31 +143,38 @@ func TestAJoinedAnthropicStreamEqualsTheWholeAnswer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var usage *Usage
-			joined, err := Join(func(yield func(Chunk, error) bool) {
-				for c, err := range FromAnthropicStream(anthropicRequest(t, name, true), recorded(data), anthropicHead) {
-					if c.Usage != nil {
-						usage = c.Usage
-					}
-					if !yield(c, err) {
-						return
-					}
+			for kind, events := range map[string]iter.Seq2[Event, error]{"recorded": recorded(data), "made of the whole": AnthropicEvents(whole)} {
+				joined, usage := joinAnthropic(t, name, events)
+				if got, want := anyJSON(t, joined), anyJSON(t, c.Data); !reflect.DeepEqual(got, want) {
+					t.Errorf("%s: joined\n%s\nwhole\n%s", kind, joined, c.Data)
 				}
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, want := anyJSON(t, joined), anyJSON(t, c.Data); !reflect.DeepEqual(got, want) {
-				t.Errorf("joined\n%s\nwhole\n%s", joined, c.Data)
-			}
-			if *usage != *c.Usage {
-				t.Errorf("streamed usage %+v, whole %+v", usage, c.Usage)
+				if *usage != *c.Usage {
+					t.Errorf("%s: streamed usage %+v, whole %+v", kind, usage, c.Usage)
+				}
 			}
 		})
 	}
 	if compared == 0 {
 		t.Fatal("no twins")
 	}
+}
+
+func joinAnthropic(t *testing.T, name string, events iter.Seq2[Event, error]) (joined []byte, usage *Usage) {
+	t.Helper()
+	joined, err := Join(func(yield func(Chunk, error) bool) {
+		for c, err := range FromAnthropicStream(anthropicRequest(t, name, true), events, anthropicHead) {
+			if c.Usage != nil {
+				usage = c.Usage
+			}
+			if !yield(c, err) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return joined, usage
 }
 
 func anyJSON(t *testing.T, data []byte) (v any) {
@@ -354,6 +361,10 @@ func TestFromAnthropicRefusesWhatIsNoMessage(t *testing.T) {
 			if !errors.As(err, &failed) || failed.Kind != KindBadResponse {
 				t.Errorf("got %v, want a bad response", err)
 			}
+			_, _, err = collect(FromAnthropicStream(anthropicRequest(t, "", true), AnthropicEvents([]byte(body)), anthropicHead))
+			if !errors.As(err, &failed) || failed.Kind != KindBadResponse {
+				t.Errorf("as a stream: got %v, want a bad response", err)
+			}
 		})
 	}
 	_, err := FromAnthropic(anthropicRequest(t, "", false), []byte(`{"type":"error","error":{"type":"api_error","message":"x"}}`), anthropicHead)
@@ -495,6 +506,11 @@ func FuzzFromAnthropic(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := FromAnthropic(anthropicRequest(t, "aliased_and_custom_tools", false), data, anthropicHead)
+		for c, err := range FromAnthropicStream(anthropicRequest(t, "", true), AnthropicEvents(data), anthropicHead) {
+			if err == nil && len(c.Data) > 0 && !json.Valid(c.Data) {
+				t.Fatalf("%s became %s", data, c.Data)
+			}
+		}
 		if err == nil && (!json.Valid(c.Data) || c.Finish == "") {
 			t.Fatalf("%s became %s", data, c.Data)
 		}
