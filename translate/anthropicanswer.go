@@ -2,6 +2,7 @@ package translate
 
 import (
 	"iter"
+	"math"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -35,7 +36,7 @@ func FromAnthropic(q *AnthropicRequest, answer []byte, head AnswerHead) (Chunk, 
 	})
 	var end anthropicEnding
 	end.stop = root.Get("stop_reason").Str
-	end.count(root.Get("usage"))
+	end.count(root.Get("usage"), true)
 	if end.stop == "" && a.bytes == 0 {
 		return Chunk{}, badAnthropic("The upstream's answer is empty.")
 	}
@@ -81,54 +82,63 @@ func callInput(block gjson.Result) string {
 
 // anthropicEnding collects how an answer ends.
 type anthropicEnding struct {
-	stop  string // stop_reason
-	usage ending // only its usage, cacheCounts and serviceTier
-	input int64  // tokens that no cache had to do with
+	stop        string // stop_reason
+	tier        string // service_tier, as OpenAI calls it
+	input       int64  // tokens that no cache had to do with
+	usage       Usage
+	hasInput    bool // the input's count has come
+	hasOutput   bool // the output's final count has come
+	cacheCounts bool
 }
 
 // count takes in a usage object. A stream tells the input's counts at its
-// beginning and the output's running total at its end; what is left out keeps
-// its value.
-func (e *anthropicEnding) count(usage gjson.Result) {
-	if !usage.IsObject() {
-		return
-	}
-	u := Usage{}
-	if e.usage.usage != nil {
-		u = *e.usage.usage
-	}
-	known := setCount(&e.input, usage.Get("input_tokens"))
-	known = setCount(&u.OutputTokens, usage.Get("output_tokens")) || known
-	cached := setCount(&u.CachedTokens, usage.Get("cache_read_input_tokens"))
-	cached = setCount(&u.CacheWriteTokens, usage.Get("cache_creation_input_tokens")) || cached
+// beginning, with a first word on the output, and the output's running total
+// at its end; what is left out keeps its value. Counts that cannot be are
+// passed over.
+func (e *anthropicEnding) count(usage gjson.Result, final bool) {
+	u := &e.usage
+	e.hasInput = setCount(&e.input, usage.Get("input_tokens")) || e.hasInput
+	e.hasOutput = setCount(&u.OutputTokens, usage.Get("output_tokens")) && final || e.hasOutput
+	e.cacheCounts = setCount(&u.CachedTokens, usage.Get("cache_read_input_tokens")) || e.cacheCounts
+	e.cacheCounts = setCount(&u.CacheWriteTokens, usage.Get("cache_creation_input_tokens")) || e.cacheCounts
 	setCount(&u.ReasoningTokens, usage.Get("output_tokens_details.thinking_tokens"))
-	if !known && e.usage.usage == nil {
-		return
-	}
 	// Anthropic's input_tokens leaves out what the cache had to do with.
 	u.InputTokens = e.input + u.CachedTokens + u.CacheWriteTokens
 	u.ReasoningTokens = min(u.ReasoningTokens, u.OutputTokens)
-	e.usage.usage = &u
-	e.usage.cacheCounts = e.usage.cacheCounts || cached
 	switch usage.Get("service_tier").Str {
 	case "standard":
-		e.usage.serviceTier = "default"
+		e.tier = "default"
 	case "priority":
-		e.usage.serviceTier = "priority"
+		e.tier = "priority"
 	}
 }
 
 // setCount takes a count that makes sense, and reports whether it did.
 func setCount(to *int64, v gjson.Result) bool {
-	n, ok := wholeNumber(v)
-	if ok {
+	n, err := intValue(v, 0, math.MaxInt32)
+	if err == nil {
 		*to = n
 	}
-	return ok
+	return err == nil
 }
 
+// soFar is what has been counted when an answer begins; nil when nothing has.
+func (e *anthropicEnding) soFar() *Usage {
+	if !e.hasInput {
+		return nil
+	}
+	u := e.usage
+	return &u
+}
+
+// ending tells the end in OpenAI's words. A count that is not complete is as
+// good as none.
 func (e *anthropicEnding) ending() ending {
-	end := e.usage
+	end := ending{cacheCounts: e.cacheCounts, serviceTier: e.tier}
+	if e.hasInput && e.hasOutput {
+		u := e.usage
+		end.usage = &u
+	}
 	switch e.stop {
 	case "max_tokens", "model_context_window_exceeded":
 		end.finish = "length"
@@ -229,7 +239,7 @@ func (s *anthropicStream) event(e Event) error {
 		if stop := root.Get("delta.stop_reason"); stop.Type == gjson.String {
 			s.end.stop = stop.Str
 		}
-		s.end.count(root.Get("usage"))
+		s.end.count(root.Get("usage"), true)
 	case "message_stop":
 		s.closeBlock()
 		return s.finish()
@@ -253,10 +263,10 @@ func (s *anthropicStream) first(kind string, root gjson.Result) error {
 	default:
 		return nil
 	}
-	s.end.count(root.Get("message.usage"))
+	s.end.count(root.Get("message.usage"), false)
 	c := s.w.start()
 	c.Head = s.q.head(s.head)
-	c.Usage = s.end.usage.usage
+	c.Usage = s.end.soFar()
 	s.emit(c)
 	return nil
 }

@@ -225,6 +225,34 @@ func TestUsageIsReportedAtBothEndsOfAStream(t *testing.T) {
 	}
 }
 
+func TestUsageThatIsIncompleteOrAbsurdIsNone(t *testing.T) {
+	for name, usage := range map[string]string{
+		"no output":        `{}`,
+		"output as text":   `{"output_tokens":"5"}`,
+		"negative output":  `{"output_tokens":-5}`,
+		"a huge output":    `{"output_tokens":1e300}`,
+		"half a token":     `{"output_tokens":0.5}`,
+		"an array":         `[5]`,
+		"nothing but null": `null`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			end := `{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":` + usage + `}`
+			chunks, data, err := collect(FromAnthropicStream(anthropicRequest(t, "", true), sse(messageStart, textStart, textDelta, blockStop, end, messageStop), anthropicHead))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range chunks[1:] {
+				if c.Usage != nil {
+					t.Errorf("got %+v, want none: the first event's output count is not the answer's", *c.Usage)
+				}
+			}
+			if last := data[len(data)-1]; gjson.Get(last, "choices.#").Int() != 1 {
+				t.Errorf("got a usage chunk: %s", last)
+			}
+		})
+	}
+}
+
 func TestNoUsageChunkUnlessAskedFor(t *testing.T) {
 	r, err := ParseRequest([]byte(`{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}`))
 	if err != nil {
@@ -385,6 +413,8 @@ func TestAnthropicErrors(t *testing.T) {
 		"too long a prompt":           {400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum", KindInvalid, "context_length_exceeded", "prompt is too long: 210000 tokens > 200000 maximum"},
 		"prompt and limit too long":   {400, "invalid_request_error", "input length and `max_tokens` exceed context limit: 1 + 2 > 3", KindInvalid, "context_length_exceeded", "input length"},
 		"our account is empty":        {400, "invalid_request_error", "Your credit balance is too low to access the API.", KindQuota, "upstream_quota_exceeded", "quota"},
+		"our account's own limit":     {400, "invalid_request_error", "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.", KindQuota, "upstream_quota_exceeded", "quota"},
+		"our account is closed":       {400, "invalid_request_error", "This organization has been disabled.", KindAuth, "upstream_auth_error", "credential"},
 		"our key is wrong":            {401, "authentication_error", "invalid x-api-key", KindAuth, "upstream_auth_error", "credential"},
 		"our key may not":             {403, "permission_error", "org-123 may not", KindAuth, "upstream_auth_error", "credential"},
 		"billing":                     {402, "billing_error", "pay", KindQuota, "upstream_quota_exceeded", "quota"},

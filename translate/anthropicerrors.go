@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -39,16 +40,27 @@ func anthropicError(detail gjson.Result, status int) *UpstreamError {
 	if e.Kind != KindInvalid {
 		return e
 	}
-	low := strings.ToLower(message)
+	says := func(texts ...string) bool {
+		low := strings.ToLower(message)
+		return slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(low, t) })
+	}
 	switch {
-	case strings.Contains(low, "credit balance is too low"): // said of our account, as an invalid request
+	// Three things said of our account, as if the request were invalid.
+	case says("credit balance is too low", "api usage limits"):
 		e = anthropicFailure(402)
 		e.Status = status
-	case strings.Contains(low, "prompt is too long"), strings.Contains(low, "exceed context limit"),
-		strings.Contains(low, "context window"):
+		return e
+	case says("organization has been disabled"):
+		e = anthropicFailure(403)
+		e.Status = status
+		return e
+	case says("prompt is too long", "exceed context limit", "context window"):
 		e.Code = "context_length_exceeded"
 	}
-	if e.Kind == KindInvalid && message != "" {
+	if len(message) > maxMessage {
+		message = strings.ToValidUTF8(message[:maxMessage], "") + "…"
+	}
+	if message != "" {
 		e.Message = message
 	}
 	return e
