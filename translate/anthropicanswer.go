@@ -122,15 +122,6 @@ func setCount(to *int64, v gjson.Result) bool {
 	return err == nil
 }
 
-// soFar is what has been counted when an answer begins; nil when nothing has.
-func (e *anthropicEnding) soFar() *Usage {
-	if !e.hasInput {
-		return nil
-	}
-	u := e.usage
-	return &u
-}
-
 // ending tells the end in OpenAI's words. A count that is not complete is as
 // good as none.
 func (e *anthropicEnding) ending() ending {
@@ -168,14 +159,14 @@ func FromAnthropicStream(q *AnthropicRequest, events iter.Seq2[Event, error], he
 				err = s.event(e)
 			}
 			if err != nil {
-				yield(Chunk{}, err)
+				s.fail(err)
 				return
 			}
 			if s.left || s.done {
 				return
 			}
 		}
-		yield(Chunk{}, s.cut())
+		s.fail(s.cut())
 	}
 }
 
@@ -192,11 +183,12 @@ type anthropicStream struct {
 	input     string          // of the open call, from its start event
 	heard     bool            // the open call has had a delta
 
-	spoke bool // the client has been told something
-	yield func(Chunk, error) bool
-	more  bool // the next event is already here
-	left  bool // nobody listens any more
-	done  bool
+	spoke     bool // the client has been told something
+	yield     func(Chunk, error) bool
+	delivered int64 // bytes of output
+	more      bool  // the next event is already here
+	left      bool  // nobody listens any more
+	done      bool
 }
 
 func (s *anthropicStream) emit(c Chunk) {
@@ -204,7 +196,22 @@ func (s *anthropicStream) emit(c Chunk) {
 		return
 	}
 	c.More = c.More || s.more
+	s.delivered += c.OutputBytes
 	s.left = !s.yield(c, nil)
+}
+
+// fail ends the answer with err. What the input cost is known since the
+// beginning; of the output it is only known how many bytes have come, and the
+// count in message_start is not it.
+func (s *anthropicStream) fail(err error) {
+	if s.w.started && s.end.hasInput {
+		u := s.end.usage
+		u.OutputTokens = max(u.OutputTokens, s.delivered)
+		s.emit(Chunk{Usage: &u})
+	}
+	if !s.left {
+		s.yield(Chunk{}, err)
+	}
 }
 
 // event takes in one event and yields what it tells the client.
@@ -266,7 +273,6 @@ func (s *anthropicStream) first(kind string, root gjson.Result) error {
 	s.end.count(root.Get("message.usage"), false)
 	c := s.w.start()
 	c.Head = s.q.head(s.head)
-	c.Usage = s.end.soFar()
 	s.emit(c)
 	return nil
 }

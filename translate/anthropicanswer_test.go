@@ -208,20 +208,35 @@ const (
 	messageStop  = `{"type":"message_stop"}`
 )
 
-func TestUsageIsReportedAtBothEndsOfAStream(t *testing.T) {
+func TestAStreamsUsageIsItsLastOne(t *testing.T) {
 	chunks, _, err := collect(FromAnthropicStream(anthropicRequest(t, "", true), sse(messageStart, textStart, textDelta, blockStop, endTurn, messageStop), anthropicHead))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u := chunks[0].Usage; u == nil || u.InputTokens != 13 {
-		t.Errorf("first chunk: got usage %+v, want the input's 13 tokens, for a stream that is cut", u)
+	for i, c := range chunks {
+		want := Usage{InputTokens: 13, OutputTokens: 5, CachedTokens: 4}
+		switch {
+		case i == len(chunks)-2 && (c.Usage == nil || *c.Usage != want):
+			t.Errorf("got %+v, want %+v: later counts replace earlier ones, absent ones leave them", c.Usage, want)
+		case i != len(chunks)-2 && c.Usage != nil:
+			t.Errorf("chunk %d: got %+v before the end", i, *c.Usage)
+		}
 	}
-	last := chunks[len(chunks)-2]
-	if want := (Usage{InputTokens: 13, OutputTokens: 5, CachedTokens: 4}); last.Usage == nil || *last.Usage != want {
-		t.Errorf("got %+v, want %+v: later counts replace earlier ones, absent ones leave them", last.Usage, want)
+}
+
+// The client may leave in the middle, or the stream may break: what was
+// delivered until then is charged, not the output count of the first event.
+func TestABrokenStreamIsAccountedForByWhatCame(t *testing.T) {
+	chunks, data, err := collect(FromAnthropicStream(anthropicRequest(t, "", true), sse(messageStart, textStart, textDelta, textDelta), anthropicHead))
+	if err == nil {
+		t.Fatal("got no error")
 	}
-	if *chunks[0].Usage == *last.Usage {
-		t.Error("the first usage was changed afterwards")
+	last := chunks[len(chunks)-1]
+	if want := (Usage{InputTokens: 13, OutputTokens: 4, CachedTokens: 4}); last.Usage == nil || *last.Usage != want {
+		t.Errorf("got %+v, want %+v: the input as reported and four bytes of output", last.Usage, want)
+	}
+	if len(last.Data) != 0 || len(data) != 3 {
+		t.Errorf("got %v, want the client to see nothing of it", data)
 	}
 }
 
@@ -298,13 +313,13 @@ func TestAnthropicStreamFails(t *testing.T) {
 		"when an error of the client's comes as an event": {[]string{`{"type":"error","error":{"type":"invalid_request_error","message":"no"}}`}, KindInvalid, BilledNothing, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			chunks, data, err := collect(FromAnthropicStream(anthropicRequest(t, "", true), sse(tt.events...), anthropicHead))
+			_, data, err := collect(FromAnthropicStream(anthropicRequest(t, "", true), sse(tt.events...), anthropicHead))
 			var failed *UpstreamError
 			if !errors.As(err, &failed) {
 				t.Fatalf("got %v, want an *UpstreamError", err)
 			}
-			if failed.Kind != tt.kind || failed.Billed != tt.billed || len(chunks) != tt.chunks {
-				t.Errorf("got %s, billed %v, after %d chunks; want %s, %v, %d", failed.Kind, failed.Billed, len(chunks), tt.kind, tt.billed, tt.chunks)
+			if failed.Kind != tt.kind || failed.Billed != tt.billed || len(data) != tt.chunks {
+				t.Errorf("got %s, billed %v, after %d chunks; want %s, %v, %d", failed.Kind, failed.Billed, len(data), tt.kind, tt.billed, tt.chunks)
 			}
 			for _, d := range data {
 				if gjson.Get(d, "choices.0.finish_reason").Type != gjson.Null {
