@@ -5,8 +5,11 @@ package budget
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 )
 
@@ -53,13 +56,13 @@ func (s Status) Remaining() Nanodollars {
 	return max(0, s.Limit.Amount-s.Spent-s.Reserved)
 }
 
-// Used is the fraction of the limit that is spent or reserved, 1 for a limit
-// of 0.
+// Used is the fraction of the limit that is spent, 1 for a limit of 0.
+// Reservations do not count: they are worst cases, most of which comes back.
 func (s Status) Used() float64 {
 	if s.Limit.Amount <= 0 {
 		return 1
 	}
-	return float64(s.Spent+s.Reserved) / float64(s.Limit.Amount)
+	return float64(s.Spent) / float64(s.Limit.Amount)
 }
 
 // Hold asks for a reservation.
@@ -86,23 +89,101 @@ func (e *ExceededError) Error() string {
 // budget's policy forbids going on without it.
 var ErrUnavailable = errors.New("budget store unavailable")
 
-// Reservation is an admitted Hold. Extend, Renew and Settle may be repeated;
-// each takes effect once. Safe for concurrent use.
+// Reservation is an admitted Hold. Its methods may be repeated; Settle takes
+// effect once. Safe for concurrent use.
 type Reservation struct {
 	ID string
 	// Budgets are the limits as they stood right after the reservation, in
-	// the order of the Hold.
+	// the order of the Hold. They are not updated later.
 	Budgets []Status
-	// Unenforced says that the store was lost and the policy is open.
+	// Unenforced says that the store was lost and that nothing but the policy
+	// let the request in: it is charged, but no limit was checked.
 	Unenforced bool
 
-	book   book
-	limits []Limit
+	lease lease
 }
 
-// book is the ledger's side of a reservation.
-type book interface {
-	extend(ctx context.Context, r *Reservation, id string, extra Nanodollars) error
-	renew(ctx context.Context, r *Reservation) error
-	settle(ctx context.Context, r *Reservation, actual Nanodollars) error
+// lease is the ledger's side of a reservation.
+type lease interface {
+	extend(ctx context.Context, extra Nanodollars) error
+	renew(ctx context.Context) error
+	settle(ctx context.Context, actual Nanodollars) error
+	amount() Nanodollars
+	remaining(actual Nanodollars) Nanodollars
+}
+
+// Amount is what is held now: the Hold's amount and all extensions. 0 once
+// settled.
+func (r *Reservation) Amount() Nanodollars {
+	if r.lease == nil {
+		return 0
+	}
+	return r.lease.amount()
+}
+
+// Extend holds extra on top, before a further attempt is made. It is denied
+// as Reserve is; what is held already stays held then.
+func (r *Reservation) Extend(ctx context.Context, extra Nanodollars) error {
+	if r.lease == nil {
+		return nil
+	}
+	return r.lease.extend(ctx, extra)
+}
+
+// Renew begins the lease anew. A request that may outlive the lease renews
+// every third of it. A lease that ran out has been charged in full; Settle
+// corrects that, so a failed Renew needs no answer.
+func (r *Reservation) Renew(ctx context.Context) error {
+	if r.lease == nil {
+		return nil
+	}
+	return r.lease.renew(ctx)
+}
+
+// Settle ends the reservation: what is held is given back, actual is charged,
+// also when it is more than was held. The charge is not lost when the store is
+// away: it is kept and sent later.
+func (r *Reservation) Settle(ctx context.Context, actual Nanodollars) error {
+	if r.lease == nil {
+		return nil
+	}
+	return r.lease.settle(ctx, clamp(actual))
+}
+
+// Remaining is what is left of the tightest of the request's budgets as this
+// process knows it now, without asking the store: the least of limit − spent −
+// reserved, not under 0, with actual counted in place of what this reservation
+// holds. It says the same before and after Settle(actual). ok is false when the
+// request has no budgets.
+func (r *Reservation) Remaining(actual Nanodollars) (left Nanodollars, ok bool) {
+	if len(r.Budgets) == 0 {
+		return 0, false
+	}
+	if r.lease == nil {
+		left = r.Budgets[0].Remaining()
+		for _, b := range r.Budgets[1:] {
+			left = min(left, b.Remaining())
+		}
+		return left, true
+	}
+	return max(0, r.lease.remaining(clamp(actual))), true
+}
+
+// NewID is a fresh id for a Hold: 128 random bits that nobody can guess.
+func NewID() string {
+	var b [16]byte
+	binary.NativeEndian.PutUint64(b[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(b[8:], rand.Uint64())
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// DefaultLease is how long a reservation lives without being renewed.
+const DefaultLease = time.Minute
+
+// clamp keeps an amount within what the ledgers count exactly.
+func clamp(n Nanodollars) Nanodollars { return min(max(n, 0), MaxLimit) }
+
+// tighter says whether a has less room than b.
+func tighter(a, b Status) bool {
+	return a.Limit.Amount-a.Spent-a.Reserved < b.Limit.Amount-b.Spent-b.Reserved
 }

@@ -11,7 +11,8 @@ import (
 //
 // Nothing is sent until the answer is ranged over. Leaving the loop, or the
 // end of ctx, ends the call; by the time the loop is left nothing of it runs on.
-// The first chunk carries a Head. An error comes last: *translate.UpstreamError
+// The answer is one Whole chunk when r.Stream is false, else the events of a
+// stream. The first chunk carries a Head. An error comes last: *translate.UpstreamError
 // when the upstream failed, *translate.InvalidError when the request cannot be
 // put to this upstream, ctx's cause when it was ended from outside. An answer
 // that stops short of its end is an error.
@@ -35,4 +36,15 @@ type Ledger interface {
 	// wrapping budget.ErrUnavailable when the store is lost and the policy is
 	// to refuse. An Amount of 0 only reads, and is never denied.
 	Reserve(ctx context.Context, h budget.Hold) (*budget.Reservation, error)
+}
+
+// Books tell how the ledger stands. *budget.Memory and *budget.Redis keep them.
+type Books interface {
+	// Status tells the limits' state as this process last knew it, without
+	// asking the store.
+	Status(ctx context.Context, limits []budget.Limit) ([]budget.Status, error)
+	// Known lists the budgets that this process has lately seen, some at least.
+	Known() []budget.Status
+	// Reset starts all counters anew, in every replica.
+	Reset(ctx context.Context) error
 }

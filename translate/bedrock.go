@@ -52,7 +52,7 @@ func ToBedrock(r *Request, o BedrockOptions) (*BedrockRequest, error) {
 	if err := c.fetchImages(o); err != nil {
 		return nil, named(err)
 	}
-	w := bedrockWriter{chat: c, plan: p, options: o, caps: caps}
+	w := bedrockWriter{chat: c, plan: p, options: o, caps: caps, t: make(jsonText, 0, len(r.Body)+1<<9)}
 	w.request(r.Stream)
 	dropped, err := c.judge(o.Options)
 	if err != nil {

@@ -77,7 +77,8 @@ func ParseRequest(body []byte) (*Request, error) {
 		scanner: scanner{b: body, maxDepth: maxRequestDepth},
 		r:       &Request{Body: body, N: 1, members: make(members, 0, 12)},
 	}
-	p.texts, p.newest = p.room[0][:0], p.room[1][:0]
+	var room [2][4]quoted // most turns have a text or two
+	p.texts, p.newest = room[0][:0], room[1][:0]
 	p.request()
 	if p.err != nil {
 		return nil, p.err
@@ -103,7 +104,6 @@ type requestParser struct {
 
 	texts  []quoted // text of the message at hand
 	newest []quoted // text of the newest user turn
-	room   [2][4]quoted
 	parts  int
 	media  int64 // bytes of inline media
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -241,6 +242,29 @@ func TestForKeepsWhatTheClientWantsToSee(t *testing.T) {
 	v := r.For(Edit{Model: "m", MaxTokens: 3, AskUsage: true})
 	if v.IncludeUsage || !v.IncludeCost || v.Model != "m" || v.MaxTokens != 3 || r.Model != "" {
 		t.Errorf("got %+v", v)
+	}
+}
+
+func TestParseRequestAllocatesLittleForAmplifyingBodies(t *testing.T) {
+	const size = 30 << 20
+	for name, body := range map[string]string{
+		"empty arrays":      `{` + hi + `,"x":[` + strings.Repeat("[],", size/3) + `[]]}`,
+		"empty objects":     `{` + hi + `,"tools":[` + strings.Repeat("{},", 500) + `{}],"x":[` + strings.Repeat("{},", size/3) + `0]}`,
+		"very many members": `{` + strings.Repeat(`"":0,`, size/5) + hi + `}`,
+		"many escapes":      `{"messages":[{"role":"user","content":"` + strings.Repeat(`\n`, size/2) + `"}]}`,
+		"one long key":      `{` + hi + `,"` + strings.Repeat("x", size) + `":1,"y":"` + strings.Repeat("é\\u0041", 1000) + `"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := []byte(body)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, _ = ParseRequest(b)
+			runtime.ReadMemStats(&after)
+			got := after.TotalAlloc - before.TotalAlloc
+			if got > uint64(len(b))*11/10 {
+				t.Errorf("%d bytes allocated for a body of %d", got, len(b))
+			}
+		})
 	}
 }
 

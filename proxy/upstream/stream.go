@@ -46,11 +46,14 @@ func newTransport(connect time.Duration) *http.Transport {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 3},
 	}
 	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment, // leaves loopback alone
-		DialContext:            dialer.DialContext,
-		TLSHandshakeTimeout:    tlsTimeout,
-		ForceAttemptHTTP2:      true,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
+		Proxy:               http.ProxyFromEnvironment, // leaves loopback alone
+		DialContext:         dialer.DialContext,
+		TLSHandshakeTimeout: tlsTimeout,
+		ForceAttemptHTTP2:   true,
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second,
+			MaxReceiveBufferPerStream: 512 << 10, // a slow client holds its upstream back before that
+		},
 		MaxIdleConnsPerHost:    512,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: maxHeader,

@@ -103,7 +103,12 @@ func WholeText(text string) string {
 // again. It is closed when the test ends.
 func New(t testing.TB, answers ...Answer) *Server {
 	s := &Server{script: answers, gone: make(chan struct{}, 100)}
-	s.Server = httptest.NewServer(s)
+	s.Server = httptest.NewUnstartedServer(s)
+	// The AWS SDK for JavaScript speaks HTTP/2 from the first byte.
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
 	t.Cleanup(s.Close)
 	return s
 }
@@ -138,12 +143,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, r, req, a)
 }
 
-// next keeps the request and takes the next answer of the script.
+// next keeps the request and takes the next answer of the script, unless the
+// request is refused.
 func (s *Server) next(r Request) Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests = append(s.requests, r)
-	if len(s.script) == 0 {
+	if len(s.script) == 0 || r.Refused != "" {
 		return Answer{Body: WholeText("Hello."), Frames: Text("Hello.")}
 	}
 	a := s.script[0]

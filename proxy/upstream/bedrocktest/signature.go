@@ -40,8 +40,9 @@ func checkAuthorization(r *http.Request, body []byte) string {
 		return fmt.Sprintf("credential %s, not %s", fields["Credential"], want)
 	}
 	signed := strings.Split(fields["SignedHeaders"], ";")
-	if !slices.Contains(signed, "host") || !slices.Contains(signed, "x-amz-date") {
-		return "host and x-amz-date are not signed"
+	host := slices.Contains(signed, "host") || slices.Contains(signed, ":authority") // HTTP/2's word for it
+	if !host || !slices.Contains(signed, "x-amz-date") {
+		return "host and x-amz-date are not signed, only " + fields["SignedHeaders"]
 	}
 	key := []byte("AWS4" + SecretKey)
 	for _, part := range []string{date[:8], Region, "bedrock", "aws4_request"} {
@@ -76,7 +77,7 @@ func canonicalRequest(r *http.Request, signed []string, body []byte) string {
 	for _, name := range signed {
 		value := strings.Join(r.Header.Values(name), ",")
 		switch name {
-		case "host":
+		case "host", ":authority":
 			value = r.Host
 		case "content-length":
 			value = fmt.Sprint(r.ContentLength)

@@ -1,0 +1,136 @@
+-- Holds money for one id in all of its budgets, or in none. With a target of 0
+-- it only reads.
+--
+-- KEYS  1        the id's tombstone
+--       2, 3 ... for each budget: its counts (hash) and its leases (sorted set)
+--       last     the epoch, if ARGV[1] is not empty
+-- ARGV  1 epoch  2 now ('' for the server's)  3 deadline  4 id
+--       5 target: what is to be held in all  6 lease, ms  7 generation
+--       8 '0' for a budget's window whatever the time; '1' if the windows must
+--       hold now; '2' if, besides, a denial is not the last word
+--       then for each budget: limit ('' if soft), start and end of the window,
+--       least gross spent, least corrected
+--
+-- Counts: s gross spent, c what was charged too much and given back (both only
+-- grow), r reserved, n generation, e when it was made, x leases that ran out,
+-- L<id> held, X<id> charged because the lease ran out, as amount@generation,
+-- q reserved as slices, whose ids begin with s:
+--
+-- Replies: 'E epoch'; 'W stamp' past the deadline or out of the window;
+-- 'A|D|C stamp generation' (admitted, denied, closed) and for each budget s c r e q. The stamp
+-- is the server's time in microseconds: it tells which of two replies is newer.
+local epoch, id, target, gen = ARGV[1], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7])
+local budgets = (#ARGV - 8) / 5
+if epoch ~= '' then
+	local current = redis.call('GET', KEYS[#KEYS])
+	if current ~= epoch then return 'E ' .. (current or '') end
+end
+local t = redis.call('TIME')
+local now = tonumber(ARGV[2]) or t[1] * 1000 + math.floor(t[2] / 1000)
+local stamp = t[1] * 1000000 + t[2]
+local function text(n) return string.format('%.0f', n) end
+local function number(s)
+	if not s then return 0 end
+	return tonumber(s) or error('CORRUPT count')
+end
+if now > tonumber(ARGV[3]) then return 'W ' .. text(stamp) end
+if ARGV[8] ~= '0' then
+	for i = 0, budgets - 1 do
+		if now < tonumber(ARGV[10 + 5 * i]) or now >= tonumber(ARGV[11 + 5 * i]) then return 'W ' .. text(stamp) end
+	end
+end
+
+-- reap charges leases that ran out, a few at a time. One that ran out before
+-- the counts were reset was charged to what the reset forgave.
+local function reap(a, z, n)
+	local dead = redis.call('ZRANGEBYSCORE', z, '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, 16)
+	for i = 1, #dead, 2 do
+		local held = redis.call('HGET', a, 'L' .. dead[i])
+		if held then
+			if tonumber(dead[i + 1]) >= n then
+				local charged, of = string.match(redis.call('HGET', a, 'X' .. dead[i]) or '', '^(%d+)@(%d+)$')
+				local sum = number(held)
+				if number(of) == n then sum = sum + number(charged) end
+				redis.call('HSET', a, 'X' .. dead[i], text(sum) .. '@' .. text(n))
+				redis.call('HINCRBY', a, 's', held)
+			else
+				redis.call('HSET', a, 'X' .. dead[i], held .. '@0')
+			end
+			redis.call('HDEL', a, 'L' .. dead[i])
+			redis.call('HINCRBY', a, 'r', '-' .. held)
+			redis.call('HINCRBY', a, 'x', 1)
+			if string.sub(dead[i], 1, 2) == 's:' then redis.call('HINCRBY', a, 'q', '-' .. held) end
+		end
+		redis.call('ZREM', z, dead[i])
+	end
+	return #dead > 0
+end
+
+-- make begins a budget's counts.
+local function make(b)
+	if b.n then return end
+	b.n, b.e = gen, text(now)
+	redis.call('HSET', b.a, 'n', text(gen), 'e', b.e)
+	redis.call('PEXPIREAT', b.a, text(b.ends + 90000000))
+end
+
+local function counts(a)
+	return redis.call('HMGET', a, 's', 'c', 'r', 'n', 'e', 'L' .. id, 'X' .. id, 'q')
+end
+
+local function read(i)
+	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], limit = ARGV[9 + 5 * i], ends = tonumber(ARGV[11 + 5 * i]) }
+	local v = counts(b.a)
+	b.n = v[4] and number(v[4])
+	if b.n and b.n < gen then
+		redis.call('HSET', b.a, 's', 0, 'c', 0, 'n', text(gen))
+		b.n, v[1], v[2] = gen, nil, nil
+	end
+	if reap(b.a, b.z, b.n or gen) then v = counts(b.a) end
+	b.s, b.c, b.r, b.e, b.held, b.q = number(v[1]), number(v[2]), number(v[3]), v[5] or '', number(v[6]), number(v[8])
+	local charged, of = string.match(v[7] or '', '^(%d+)@(%d+)$')
+	b.charged = b.n and number(of) == b.n and number(charged) or 0
+	if b.n == nil or b.n == gen then
+		local s, c = tonumber(ARGV[12 + 5 * i]), tonumber(ARGV[13 + 5 * i])
+		if s > b.s then make(b); b.s = s; redis.call('HSET', b.a, 's', text(s)) end
+		if c > b.c then make(b); b.c = c; redis.call('HSET', b.a, 'c', text(c)) end
+	end
+	return b
+end
+
+local all, answer, known = {}, 'A', false
+for i = 0, budgets - 1 do
+	local b = read(i)
+	b.extra = math.max(0, target - b.held - b.charged)
+	known = known or b.held + b.charged > 0
+	if b.limit ~= '' and b.extra > 0 and b.s - b.c + b.r + b.extra > tonumber(b.limit) then answer = 'D' end
+	all[i + 1] = b
+	if b.n and b.n > gen then gen = b.n end
+end
+if target > 0 then
+	local tomb = redis.call('GET', KEYS[1])
+	if tomb == 'S' then answer = 'C' end
+	if tomb == 'D' then answer = 'D' end
+	if answer == 'D' and not known and ARGV[8] ~= '2' then redis.call('SET', KEYS[1], 'D', 'PX', 30000) end
+end
+local reply = { answer, text(stamp), text(gen) }
+for i, b in ipairs(all) do
+	if answer == 'A' and b.extra > 0 then
+		make(b)
+		redis.call('HINCRBY', b.a, 'r', text(b.extra))
+		redis.call('HSET', b.a, 'L' .. id, text(b.held + b.extra))
+		redis.call('ZADD', b.z, text(now + tonumber(ARGV[6])), id)
+		if b.r == 0 then redis.call('PEXPIREAT', b.z, text(b.ends + 90000000)) end
+		b.r = b.r + b.extra
+		if string.sub(id, 1, 2) == 's:' then
+			redis.call('HINCRBY', b.a, 'q', text(b.extra))
+			b.q = b.q + b.extra
+		end
+	end
+	reply[#reply + 1] = text(b.s)
+	reply[#reply + 1] = text(b.c)
+	reply[#reply + 1] = text(b.r)
+	reply[#reply + 1] = b.e == '' and '-' or b.e
+	reply[#reply + 1] = text(b.q)
+end
+return table.concat(reply, ' ')

@@ -1,0 +1,176 @@
+package budget
+
+import (
+	"math"
+	"math/big"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// Rates as price lists state them, in nano-dollars per million tokens.
+const perDollar = 1_000_000_000
+
+// sonnet has a price for each kind of token and a step at 200,000 tokens.
+var sonnet = Price{
+	Input: 3 * perDollar, Output: 15 * perDollar, CachedInput: 3 * perDollar / 10, CacheWrite: 375 * perDollar / 100,
+	LongAbove: 200_000,
+	Long:      Rates{Input: 6 * perDollar, Output: 225 * perDollar / 10, CachedInput: 6 * perDollar / 10, CacheWrite: 75 * perDollar / 10},
+}
+
+func TestCost(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		price  Price
+		tokens Tokens
+		want   Nanodollars
+	}{
+		{"nothing", sonnet, Tokens{}, 0},
+		// 1,000 × $3 + 500 × $15 per million = $0.003 + $0.0075
+		{"input and output", sonnet, Tokens{Input: 1000, Output: 500}, 10_500_000},
+		// 2,000 plain × $3 + 8,000 cached × $0.30 + 100 × $15 = $0.006 + $0.0024 + $0.0015
+		{"a cached read is part of the input", sonnet, Tokens{Input: 10_000, CachedInput: 8000, Output: 100}, 9_900_000},
+		// 1,000 plain × $3 + 4,000 written × $3.75 + 5,000 cached × $0.30 = $0.003 + $0.015 + $0.0015
+		{"a cache write is part of the input", sonnet, Tokens{Input: 10_000, CachedInput: 5000, CacheWrite: 4000}, 19_500_000},
+		// 200,000 × $3 + 1,000 × $15 = $0.6 + $0.015
+		{"at the step the lower price holds", sonnet, Tokens{Input: 200_000, Output: 1000}, 615_000_000},
+		// 200,001 × $6 + 1,000 × $22.50 = $1.200006 + $0.0225
+		{"above the step all tokens cost more", sonnet, Tokens{Input: 200_001, Output: 1000}, 1_222_506_000},
+		// 250,000 cached × $0.60 + 1,000 plain × $6 = $0.15 + $0.006
+		{"cached tokens count towards the step", sonnet, Tokens{Input: 251_000, CachedInput: 250_000}, 156_000_000},
+		// 3 × 0.0375 nano-dollars = 0.1125
+		{"a part of a nano-perDollar is a whole one", FlatPrice(37_500, 0), Tokens{Input: 3}, 1},
+		// 1 × 0.5 + 1 × 0.5 nano-dollars: each rounded alone would be 2
+		{"rounded once, not per kind of token", Price{Input: 500_000, Output: 500_000}, Tokens{Input: 1, Output: 1}, 1},
+		{"a flat price knows no caches", FlatPrice(2*perDollar, 8*perDollar), Tokens{Input: 1000, CachedInput: 600, CacheWrite: 400}, 2_000_000},
+		{"negative counts are none", sonnet, Tokens{Input: -5, Output: -5, CachedInput: -5, CacheWrite: -5}, 0},
+		// 300 cached × $0.30 + 200 written × $3.75 = $0.00009 + $0.00075
+		{"parts above the whole are charged", sonnet, Tokens{Input: 100, CachedInput: 300, CacheWrite: 200}, 840_000},
+		{"no overflow", Price{Input: math.MaxInt64, Output: math.MaxInt64, CachedInput: math.MaxInt64, CacheWrite: math.MaxInt64},
+			Tokens{math.MaxInt64, math.MaxInt64, math.MaxInt64, math.MaxInt64}, math.MaxInt64},
+		{"just below the largest", FlatPrice(1_000_000, 0), Tokens{Input: 1 << 59}, 1 << 59},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := tt.price.Cost(tt.tokens); got != tt.want {
+				t.Errorf("Cost(%+v) = %d, want %d", tt.tokens, int64(got), int64(tt.want))
+			}
+		})
+	}
+}
+
+func TestWorstCase(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		price         Price
+		input, output int64
+		want          Nanodollars
+	}{
+		// 1,000 × $3.75 + 500 × $15
+		{"all input might be written to the cache", sonnet, 1000, 500, 11_250_000},
+		// 200,001 × $7.50 + 1,000 × $22.50
+		{"a long request", sonnet, 200_001, 1000, 1_522_507_500},
+		{"a price that falls with length is not counted on", Price{Input: 2 * perDollar, LongAbove: 10, Long: Rates{Input: perDollar}}, 20, 0, 40_000},
+		{"nothing", sonnet, 0, 0, 0},
+		{"negative bounds are none", sonnet, -1, -1, 0},
+		{"no overflow", FlatPrice(math.MaxInt64, math.MaxInt64), math.MaxInt64, math.MaxInt64, math.MaxInt64},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := tt.price.WorstCase(tt.input, tt.output); got != tt.want {
+				t.Errorf("WorstCase(%d, %d) = %d, want %d", tt.input, tt.output, int64(got), int64(tt.want))
+			}
+		})
+	}
+}
+
+// anyPrice draws prices of every order of magnitude, long ones included.
+func anyPrice(t *rapid.T) Price {
+	rate := rapid.OneOf(rapid.Int64Range(0, 100*perDollar), rapid.Int64Range(0, 10), rapid.Int64Range(0, math.MaxInt64))
+	draw := func(name string) Rates {
+		return Rates{Input: rate.Draw(t, name+" input"), Output: rate.Draw(t, name+" output"),
+			CachedInput: rate.Draw(t, name+" cached"), CacheWrite: rate.Draw(t, name+" write")}
+	}
+	r := draw("short")
+	p := Price{Input: r.Input, Output: r.Output, CachedInput: r.CachedInput, CacheWrite: r.CacheWrite}
+	if rapid.Bool().Draw(t, "has a step") {
+		p.LongAbove, p.Long = rapid.Int64Range(1, 300_000).Draw(t, "above"), draw("long")
+	}
+	return p
+}
+
+var anyCount = rapid.OneOf(rapid.Int64Range(0, 400_000), rapid.Int64Range(0, 3), rapid.Int64Range(0, 1<<60))
+
+func TestWorstCaseBoundsEveryCost(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := anyPrice(t)
+		input, output := anyCount.Draw(t, "most input"), anyCount.Draw(t, "most output")
+		used := Tokens{Input: rapid.Int64Range(0, input).Draw(t, "input"), Output: rapid.Int64Range(0, output).Draw(t, "output")}
+		used.CachedInput = rapid.Int64Range(0, used.Input).Draw(t, "cached")
+		used.CacheWrite = rapid.Int64Range(0, used.Input-used.CachedInput).Draw(t, "written")
+		if cost, worst := p.Cost(used), p.WorstCase(input, output); cost > worst {
+			t.Fatalf("Cost(%+v) = %d > WorstCase(%d, %d) = %d for %+v", used, int64(cost), input, output, int64(worst), p)
+		}
+	})
+}
+
+func TestCostIsTheExactSumRoundedUp(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := anyPrice(t)
+		used := Tokens{CachedInput: rapid.Int64Range(0, 1<<50).Draw(t, "cached"), CacheWrite: rapid.Int64Range(0, 1<<50).Draw(t, "written"), Output: anyCount.Draw(t, "output")}
+		plain := rapid.Int64Range(0, 1<<50).Draw(t, "plain")
+		used.Input = plain + used.CachedInput + used.CacheWrite
+		r := p.short()
+		if p.LongAbove > 0 && used.Input > p.LongAbove {
+			r = p.Long
+		}
+		want := new(big.Int)
+		for _, part := range [][2]int64{{r.Input, plain}, {r.CachedInput, used.CachedInput}, {r.CacheWrite, used.CacheWrite}, {r.Output, used.Output}} {
+			want.Add(want, new(big.Int).Mul(big.NewInt(part[0]), big.NewInt(part[1])))
+		}
+		want.Add(want, big.NewInt(999_999)).Div(want, big.NewInt(1_000_000))
+		if !want.IsInt64() {
+			want.SetInt64(math.MaxInt64)
+		}
+		if got := p.Cost(used); int64(got) != want.Int64() {
+			t.Fatalf("Cost(%+v) = %d, want %s for %+v", used, int64(got), want, p)
+		}
+	})
+}
+
+func TestAffordableOutputIsTheMostThatFits(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := anyPrice(t)
+		input := anyCount.Draw(t, "input")
+		limit := Nanodollars(rapid.Int64Range(0, math.MaxInt64-1).Draw(t, "limit"))
+		switch got := p.AffordableOutput(input, limit); {
+		case got < 0:
+			if p.WorstCase(input, 0) <= limit {
+				t.Fatalf("AffordableOutput(%d, %d) = %d, but the input costs %d", input, limit, got, p.WorstCase(input, 0))
+			}
+		case p.WorstCase(input, got) > limit:
+			t.Fatalf("AffordableOutput(%d, %d) = %d, which costs %d", input, limit, got, p.WorstCase(input, got))
+		case got < math.MaxInt64 && p.WorstCase(input, got+1) <= limit:
+			t.Fatalf("AffordableOutput(%d, %d) = %d, but %d fit", input, limit, got, got+1)
+		}
+	})
+}
+
+func TestBlended(t *testing.T) {
+	// (3 × $1 + $5) / 4
+	if got := FlatPrice(perDollar, 5*perDollar).Blended(); got != 2 {
+		t.Errorf("Blended() = %v, want 2", got)
+	}
+}
+
+func BenchmarkCost(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		sonnet.Cost(Tokens{Input: 12_345, Output: 678, CachedInput: 9000, CacheWrite: 100})
+	}
+}
+
+func BenchmarkWorstCase(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		sonnet.WorstCase(12_345, 4096)
+	}
+}

@@ -1,0 +1,271 @@
+package budget
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// OnLoss says what happens to requests under a hard budget while Redis is
+// lost. Requests that only soft budgets apply to are always let in then.
+type OnLoss string
+
+// The policies for a lost store.
+const (
+	// OnLossClosed refuses them.
+	OnLossClosed OnLoss = "closed"
+	// OnLossBounded admits them to what this replica set aside beforehand, so
+	// that nothing is overspent.
+	OnLossBounded OnLoss = "bounded"
+	// OnLossOpen lets them in and counts them as unenforced.
+	OnLossOpen OnLoss = "open"
+)
+
+// RedisConfig configures a Redis. Only URL is required.
+type RedisConfig struct {
+	// URL is redis://, rediss:// or unix://. More addresses of a cluster follow
+	// as ?addr=host:port, ?cluster=true says that a single one is a cluster's;
+	// ?master_name=NAME makes it a sentinel's address.
+	URL string
+	// Prefix begins every key; "" means router.
+	Prefix string
+	// OnLoss is what to do without Redis; "" means bounded.
+	OnLoss OnLoss
+	// Lease is how long a reservation lives without Renew; then it is charged
+	// in full. 0 means DefaultLease.
+	Lease time.Duration
+	// Logger is told when the store is lost and found, and what is wrong with
+	// its set-up. nil means slog.Default.
+	Logger *slog.Logger
+	// Timeout is for one round trip; a second one is tried after it. 0 means
+	// 50 ms.
+	Timeout time.Duration
+}
+
+// Redis is the ledger of many replicas, which share their budgets. Safe for
+// concurrent use.
+//
+// Every change is a script with an id that takes effect once, however often it
+// is sent: an error never tells whether a command was carried out. A request
+// waits for one round trip, its reservation; what it settles is queued, and
+// sent along with later reservations or soon after by itself.
+type Redis struct {
+	config RedisConfig
+	log    *slog.Logger
+	store  *store
+	views  *views
+	self   string // this replica's name among the others
+
+	queue  queue
+	slices sliceSet
+	open   openLeases
+
+	beating sync.Mutex // one beat at a time; guards joining
+	epoch   atomic.Pointer[epoch]
+	needed  int64         // replicas before the last loss of data; guarded by beating
+	wanted  []string      // budgets of which slices are wanted; guarded by beating
+	told    atomic.Bool   // what the log was told last: lost
+	kick    chan struct{} // asks for a beat
+	stop    chan struct{}
+	stopped sync.WaitGroup
+	closed  atomic.Bool
+
+	// freshFor is how old a local reading may be before the store is asked.
+	freshFor time.Duration
+}
+
+const (
+	// A reservation may take this long, retry and all, when Redis hangs.
+	patience = 100 * time.Millisecond
+	// Scripts refuse a reservation that reaches them this late: whoever sent
+	// it has given up.
+	staleAfter = 2 * time.Second
+	// The time between looks at the epoch.
+	beatEvery = 250 * time.Millisecond
+	// After a loss of data the replicas get this long to bring back what they
+	// know, less if all have done so.
+	recoveryWait = time.Second
+	// A settle whose fate is unknown is sent as certain for this long, a little
+	// less than its tombstone lives.
+	certainFor = 4 * time.Minute
+)
+
+// NewRedis makes a ledger. A Redis that does not answer is no error: the
+// policy for its loss applies until it does.
+func NewRedis(c RedisConfig) (*Redis, error) {
+	if c.Prefix == "" {
+		c.Prefix = "router"
+	}
+	if c.OnLoss == "" {
+		c.OnLoss = OnLossBounded
+	}
+	if c.OnLoss != OnLossClosed && c.OnLoss != OnLossBounded && c.OnLoss != OnLossOpen {
+		return nil, fmt.Errorf("on_loss %q: want closed, bounded or open", c.OnLoss)
+	}
+	if c.Lease <= 0 {
+		c.Lease = DefaultLease
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = 50 * time.Millisecond
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	r := &Redis{
+		config: c, log: c.Logger, self: NewID(), freshFor: beatEvery,
+		kick: make(chan struct{}, 1), stop: make(chan struct{}),
+	}
+	var err error
+	if r.store, err = openStore(c); err != nil {
+		return nil, err
+	}
+	r.views = newViews(r.store.cluster, c.Prefix)
+	r.epoch.Store(&epoch{})
+	r.queue.init(r)
+	r.slices.byView = map[*view]*slice{}
+	r.slices.asked = make(chan *redisLease, slicesInFlight)
+	r.open.byID = map[string]openLease{}
+	_ = r.beat(context.Background(), "") // tried again by the loop
+	r.report()
+	r.stopped.Go(r.beatLoop)
+	r.stopped.Go(r.queue.loop)
+	r.stopped.Go(func() { r.slices.loop(r) })
+	r.stopped.Go(func() { r.store.inspect(r.log) })
+	return r, nil
+}
+
+// Reserve holds h.Amount against all of h.Limits, or none: it returns an
+// *ExceededError when a hard one has no room, and an error wrapping
+// ErrUnavailable when Redis is lost and the policy is to refuse. The same id
+// gets the same answer. An Amount of 0 reads, mostly without asking Redis, and
+// is never denied; it may be extended.
+func (r *Redis) Reserve(ctx context.Context, h Hold) (*Reservation, error) {
+	if h.ID == "" {
+		h.ID = NewID()
+	}
+	l := r.newLease(h)
+	h.Amount = clamp(h.Amount)
+	if len(h.Limits) == 0 {
+		return &l.Reservation, nil
+	}
+	if h.Amount == 0 {
+		r.refresh(ctx, l)
+		l.Budgets = l.statuses()
+		return &l.Reservation, nil
+	}
+	err := l.hold(ctx, h.Amount)
+	if errors.Is(err, ErrUnavailable) && !errors.Is(err, errCorrupt) {
+		if err = l.withoutStore(h.Amount, err); err == nil {
+			l.Budgets = l.statuses()
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.slices.tend(l)
+	return &l.Reservation, nil
+}
+
+// Status reads budgets without changing them, in the order of limits: as this
+// replica saw them within the last quarter of a second, or as Redis has them,
+// or, when that is lost, as this replica last saw them.
+func (r *Redis) Status(ctx context.Context, limits []Limit) ([]Status, error) {
+	l := r.newLease(Hold{Limits: limits})
+	r.refresh(ctx, l)
+	return l.statuses(), nil
+}
+
+// Known is the budgets this replica has used lately, at most about a thousand,
+// as it last saw them.
+func (r *Redis) Known() []Status { return r.views.known(r.store.now()) }
+
+// Reset sets what is spent to 0 for all replicas. Open reservations stay and
+// settle into the new count.
+func (r *Redis) Reset(ctx context.Context) error {
+	if err := r.queue.flush(ctx); err != nil {
+		return fmt.Errorf("reset budgets: %w", err)
+	}
+	if err := r.beat(ctx, "reset"); err != nil {
+		return fmt.Errorf("reset budgets: %w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+// Close sends what is still to be settled, until ctx ends, and lets go of
+// Redis. The ledger must not be used any more.
+func (r *Redis) Close(ctx context.Context) error {
+	if r.closed.Swap(true) {
+		return nil
+	}
+	r.slices.giveBackAll()
+	err := r.queue.flush(ctx)
+	r.queue.end()
+	close(r.stop)
+	r.stopped.Wait()
+	if cerr := r.store.client.Close(); err == nil && cerr != nil {
+		err = fmt.Errorf("close redis: %w", cerr)
+	}
+	return err
+}
+
+// Up says whether Redis can be used now.
+func (r *Redis) Up() bool {
+	return r.store.breaker.allows() && r.epoch.Load().usable(r.store.now())
+}
+
+// refresh asks Redis for what l's budgets stand at, unless this replica knows.
+func (r *Redis) refresh(ctx context.Context, l *redisLease) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bind(r.store.now())
+	for i := range l.shares {
+		if time.Since(l.shares[i].view.seenAt()) > r.freshFor {
+			_ = l.ask(ctx, 0) // when it fails, the old reading has to do
+			return
+		}
+	}
+}
+
+// bucketTag is a hash tag, so that all budgets of a subject are in one slot of
+// a cluster. A hash, so that no name can steer keys or stand in them.
+func bucketTag(scope Scope, subject string) string {
+	sum := sha256.Sum256([]byte(string(scope) + "\x00" + subject))
+	return "{b:" + hex.EncodeToString(sum[:16]) + "}"
+}
+
+// RedisStats counts what the proxy's metrics tell of the ledger.
+type RedisStats struct {
+	Up              bool
+	Unenforced      int64         // requests let in without a check
+	UnenforcedSpent Nanodollars   // what they cost
+	Sliced          int64         // requests admitted against a slice
+	Refused         int64         // requests refused because Redis was lost
+	Failures        int64         // round trips that failed
+	Opened          int64         // times the breaker opened
+	Corrupt         int64         // replies that could not be read
+	Recovered       int64         // times this replica brought back lost data
+	Late            int64         // settles too late to know whether they had counted
+	Lost            int64         // settles dropped: too many waited, or unreadable counts
+	Unsent          int           // settles that wait
+	OldestUnsent    time.Duration // how long the oldest has waited
+}
+
+// Stats reads the counters.
+func (r *Redis) Stats() RedisStats {
+	c := &r.store.count
+	s := RedisStats{
+		Up: r.Up(), Unenforced: c.unenforced.Load(), UnenforcedSpent: Nanodollars(c.unenforcedSpent.Load()),
+		Sliced: c.sliced.Load(), Refused: c.refused.Load(), Failures: c.failures.Load(), Opened: c.opened.Load(),
+		Corrupt: c.corrupt.Load(), Recovered: c.recovered.Load(), Late: c.late.Load(), Lost: c.lost.Load(),
+	}
+	s.Unsent, s.OldestUnsent = r.queue.unsent()
+	return s
+}
+
+var errClosed = errors.New("the ledger is closed")

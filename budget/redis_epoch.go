@@ -1,0 +1,286 @@
+package budget
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// epoch says which data set Redis has. The scripts refuse a caller who knows
+// another, so that a replica brings back what it remembers before anything is
+// admitted against counts that are too low.
+type epoch struct {
+	text string
+	gen  int64  // the last reset
+	made string // server and time: another one is another data set
+	till int64  // replicas bring back what they know until then, Redis' ms
+}
+
+func parseEpoch(text string) (*epoch, error) {
+	f := strings.Split(text, ":")
+	if len(f) != 4 {
+		return nil, fmt.Errorf("epoch %q", text)
+	}
+	gen, err := strconv.ParseInt(f[0], 10, 64)
+	till, err2 := strconv.ParseInt(f[3], 10, 64)
+	if err := errors.Join(err, err2); err != nil {
+		return nil, fmt.Errorf("epoch %q: %w", text, err)
+	}
+	return &epoch{text: text, gen: gen, made: f[1] + ":" + f[2], till: till}, nil
+}
+
+func (e *epoch) usable(now int64) bool { return e.text != "" && now >= e.till }
+
+// epochArg is the epoch for scripts. In a cluster its key is in one slot and
+// theirs are in others: there each budget's own counts say when they are new.
+func (r *Redis) epochArg(e *epoch) string {
+	if r.store.cluster {
+		return ""
+	}
+	return e.text
+}
+
+func (r *Redis) epochKey() string { return r.config.Prefix + ":{epoch}:e" }
+
+// usable says whether Redis can be asked, after a look where that may change
+// the answer.
+func (r *Redis) usable(ctx context.Context) bool {
+	if r.closed.Load() {
+		return false
+	}
+	if r.Up() && !r.store.strange.Load() {
+		return true
+	}
+	if !r.store.breaker.allows() {
+		return false
+	}
+	r.rejoin(ctx)
+	return r.Up() && !r.store.strange.Load()
+}
+
+// rejoin has a look at the epoch, unless another has just done so.
+func (r *Redis) rejoin(ctx context.Context) {
+	before := r.epoch.Load()
+	r.beating.Lock()
+	defer r.beating.Unlock()
+	if r.epoch.Load() == before {
+		_ = r.beatLocked(ctx, "") // its failure shows in Up
+	}
+}
+
+// askBeat has the loop look at the epoch soon.
+func (r *Redis) askBeat() {
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// beatLoop looks at the epoch now and then, and probes a store that is lost.
+func (r *Redis) beatLoop() {
+	for {
+		wait := jittered(beatEvery)
+		if !r.store.breaker.allows() {
+			wait = r.store.breaker.untilProbe()
+		} else if !r.Up() {
+			wait = 20 * time.Millisecond
+		}
+		select {
+		case <-r.stop:
+			return
+		case <-r.kick:
+		case <-time.After(wait):
+		}
+		if !r.store.breaker.allows() && r.store.breaker.untilProbe() > 0 {
+			r.report()
+			continue
+		}
+		if r.beat(context.Background(), "") == nil {
+			r.slices.keep(r)
+		}
+		r.report()
+	}
+}
+
+// report logs when Redis is lost or found, once.
+func (r *Redis) report() {
+	up := r.Up()
+	if r.told.Swap(!up) != up {
+		return
+	}
+	if up {
+		r.log.Info("redis found", "unsent_settlements", r.Stats().Unsent)
+		return
+	}
+	r.log.Warn("redis lost", "on_loss", string(r.config.OnLoss))
+}
+
+// beat has a look at the epoch, brings back what Redis has lost, and probes.
+// what may be "reset"; want are budgets of which the others' slices are wanted.
+func (r *Redis) beat(ctx context.Context, what string, want ...any) error {
+	r.beating.Lock()
+	defer r.beating.Unlock()
+	return r.beatLocked(ctx, what, want...)
+}
+
+func (r *Redis) beatLocked(ctx context.Context, what string, want ...any) error {
+	ctx = context.WithValue(ctx, stranger{}, true)
+	probing := !r.store.breaker.allows()
+	next, err := r.look(ctx, what, want...)
+	if probing {
+		r.store.breaker.probed(err == nil)
+	}
+	if err != nil {
+		return err
+	}
+	old := r.epoch.Load()
+	if next.made != old.made && old.text != "" {
+		if err := r.bringBack(ctx, next); err != nil {
+			return err
+		}
+		r.adopt(next)
+		if next, err = r.look(ctx, ""); err != nil { // says that we are done
+			return err
+		}
+	}
+	if next.text != r.epoch.Load().text {
+		r.adopt(next)
+	}
+	r.store.strange.Store(false)
+	return nil
+}
+
+func (r *Redis) adopt(e *epoch) {
+	if e.gen > r.epoch.Load().gen {
+		r.views.turn(e.gen)
+	}
+	r.epoch.Store(e)
+	server, _, _ := strings.Cut(e.made, ":")
+	r.store.server.Store(&server)
+}
+
+// learn takes in a generation that another replica has begun.
+func (r *Redis) learn(gen int64) {
+	for {
+		e := r.epoch.Load()
+		if gen <= e.gen || !r.store.cluster {
+			return
+		}
+		next := *e
+		next.gen = gen
+		if r.epoch.CompareAndSwap(e, &next) {
+			r.views.turn(gen)
+			return
+		}
+	}
+}
+
+// look runs the beat script.
+func (r *Redis) look(ctx context.Context, what string, want ...any) (*epoch, error) {
+	old := r.epoch.Load()
+	knows, done := "0", "0"
+	if r.remembers() {
+		knows = "1"
+	}
+	if old.text != "" {
+		done = "1"
+	}
+	prefix := r.config.Prefix + ":{epoch}:"
+	c := &call{script: beatScript, keys: []string{r.epochKey(), prefix + "m", prefix + "b", prefix + "w"}}
+	c.args = append([]any{r.store.clockArg(), r.self, old.text, knows, recoveryWait.Milliseconds(), what, done,
+		max(1, r.needed)}, want...)
+	if err := r.store.exec(ctx, []*call{c}); err != nil {
+		return nil, err
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	reply, _ := c.reply.([]any)
+	if len(reply) != 4 {
+		return nil, fmt.Errorf("beat: reply %v", c.reply)
+	}
+	text, _ := reply[0].(string)
+	nowText, _ := reply[1].(string)
+	now, err := strconv.ParseInt(nowText, 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("beat: reply %v", c.reply)
+	}
+	r.store.heard(now)
+	next, err := parseEpoch(text)
+	if err != nil {
+		return nil, err
+	}
+	r.wanted = r.wanted[:0]
+	keys, _ := reply[3].([]any)
+	for _, key := range keys {
+		text, _ := key.(string)
+		r.wanted = append(r.wanted, text)
+	}
+	// Not while the replicas come back one by one.
+	if old.text == "" || next.made == old.made && next.till == 0 {
+		r.needed, _ = reply[2].(int64)
+	}
+	return next, nil
+}
+
+// remembers says whether this replica may know of money that a new data set
+// does not.
+func (r *Redis) remembers() bool { return r.views.spent.Load() || r.open.any() }
+
+// bringBack tells a new data set what this replica knows of the old one: what
+// was spent at least, and what it holds.
+func (r *Redis) bringBack(ctx context.Context, e *epoch) error {
+	var calls []*call
+	send := func(most int) error {
+		for len(calls) > most {
+			n := min(len(calls), 128)
+			if err := r.store.exec(ctx, calls[:n]); err != nil {
+				return fmt.Errorf("bring back: %w", err)
+			}
+			for _, c := range calls[:n] {
+				if text, _ := c.reply.(string); strings.HasPrefix(text, "E") {
+					return errors.New("bring back: the data set has changed again")
+				}
+			}
+			calls = calls[n:]
+		}
+		return nil
+	}
+	for _, v := range r.views.all(r.store.now()) {
+		if gross, corrected := v.floors(e.gen); gross > 0 || corrected > 0 {
+			p := part{shares: []redisShare{{view: v}}, keys: []string{v.tag + ":i:", v.counts, v.leases}}
+			if !r.store.cluster {
+				p.keys = append(p.keys, r.epochKey())
+			}
+			calls = append(calls, r.putBack(e, p, "", 0))
+		}
+		if err := send(127); err != nil {
+			return err
+		}
+	}
+	for _, l := range r.open.all() {
+		for _, p := range l.parts {
+			calls = append(calls, r.putBack(e, p, l.id, l.held))
+		}
+		if err := send(127); err != nil {
+			return err
+		}
+	}
+	r.store.count.recovered.Add(1)
+	return send(0)
+}
+
+// putBack holds what was held, limits or not.
+func (r *Redis) putBack(e *epoch, p part, id string, held Nanodollars) *call {
+	now := r.store.now()
+	args := []any{r.epochArg(e), r.store.clockArg(), now + time.Hour.Milliseconds(), id, int64(held),
+		r.config.Lease.Milliseconds(), e.gen, "0"}
+	for _, s := range p.shares {
+		gross, corrected := s.view.floors(e.gen)
+		args = append(args, "", s.view.start, s.view.ends, gross, corrected)
+	}
+	return &call{script: holdScript, keys: p.keys, args: args}
+}

@@ -1,0 +1,708 @@
+package budget
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+)
+
+// eventually polls until a condition holds.
+func eventually(t testing.TB, within time.Duration, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(within); !holds(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %v", what, within)
+		}
+	}
+}
+
+// wantUnavailable wants a refusal because Redis is lost.
+func wantUnavailable(t testing.TB, l ledger, limits ...Limit) {
+	t.Helper()
+	_, err := l.Reserve(t.Context(), Hold{ID: NewID(), Amount: cent, Limits: limits})
+	if !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("Reserve without Redis = %v, want ErrUnavailable", err)
+	}
+}
+
+// invoice is what a test's requests have really cost.
+type invoice struct{ admitted, refused, denied, spent atomic.Int64 }
+
+// load makes requests through a replica until the returned function is called.
+func (v *invoice) load(r *Redis, workers int, amount, cost Nanodollars, limits ...Limit) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				held, err := r.Reserve(context.Background(), Hold{ID: NewID(), Amount: amount, Limits: limits})
+				var exceeded *ExceededError
+				switch {
+				case err == nil:
+					v.admitted.Add(1)
+					v.spent.Add(int64(cost))
+					_ = held.Settle(context.Background(), cost)
+				case errors.As(err, &exceeded):
+					v.denied.Add(1)
+				default:
+					v.refused.Add(1)
+				}
+				time.Sleep(200 * time.Microsecond) // not to starve a small machine
+			}
+		})
+	}
+	return func() { cancel(); wg.Wait() }
+}
+
+// wantAudit wants Redis to have counted exactly what was spent.
+func wantAudit(t *testing.T, s *redisServer, prefix string, spent Nanodollars, limit Limit) {
+	t.Helper()
+	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: patient})
+	got, err := r.Status(t.Context(), []Limit{limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got[0].Spent != spent || got[0].Reserved != 0 {
+		t.Errorf("redis has counted %d spent, %d reserved; the invoice says %d", got[0].Spent, got[0].Reserved, spent)
+	}
+}
+
+func flushed(t *testing.T, replicas ...*Redis) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for _, r := range replicas {
+		if err := r.queue.flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestRedisDownAtStart(t *testing.T) {
+	port := freePort(t)
+	url := fmt.Sprintf("redis://127.0.0.1:%d", port)
+	soft := Limit{Scope: ScopeUser, Subject: "ann", Amount: dollar}
+	for _, policy := range []OnLoss{OnLossClosed, OnLossBounded} {
+		r := newReplica(t, RedisConfig{URL: url, OnLoss: policy})
+		wantUnavailable(t, r, userDay("ann", dollar))
+		if held := reserve(t, r, cent, soft); !held.Unenforced {
+			t.Errorf("%s: a request without hard budgets is not marked unenforced", policy)
+		}
+		if got, err := r.Status(t.Context(), []Limit{soft}); err != nil || len(got) != 1 {
+			t.Errorf("%s: Status = %v, %v", policy, got, err)
+		}
+		if r.Up() {
+			t.Errorf("%s: up without Redis", policy)
+		}
+	}
+	prefix := "test-" + NewID()
+	r := newReplica(t, RedisConfig{URL: url, OnLoss: OnLossOpen, Prefix: prefix})
+	held := reserve(t, r, cent, userDay("ann", 0))
+	if !held.Unenforced || r.Stats().Unenforced != 1 {
+		t.Errorf("open: unenforced %v, counted %d", held.Unenforced, r.Stats().Unenforced)
+	}
+	settle(t, held, 3*cent)
+
+	s := &redisServer{t: t, port: port, args: []string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir()}}
+	s.start()
+	t.Cleanup(s.kill)
+	eventually(t, 2*time.Second, "found", r.Up)
+	flushed(t, r)
+	wantAudit(t, s, prefix, 3*cent, userDay("ann", dollar))
+	refuse(t, r, cent, userDay("ann", 0))
+}
+
+func TestRedisKilledAndRestartedWithItsData(t *testing.T) {
+	s := startRedis(t, "--appendonly", "yes")
+	prefix := "test-" + NewID()
+	config := RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed}
+	a, b := newReplica(t, config), newReplica(t, config)
+	var v invoice
+	limit := userDay("ann", 1000*dollar)
+	stopA, stopB := v.load(a, 4, cent, cent/3, limit), v.load(b, 4, cent, cent/3, limit)
+	eventually(t, 5*time.Second, "traffic", func() bool { return v.admitted.Load() > 100 })
+	s.kill()
+	eventually(t, 5*time.Second, "refusals", func() bool { return v.refused.Load() > 10 })
+	s.start()
+	before := v.admitted.Load()
+	eventually(t, 5*time.Second, "traffic again", func() bool { return v.admitted.Load() > before+100 })
+	stopA()
+	stopB()
+	flushed(t, a, b)
+	wantAudit(t, s, prefix, Nanodollars(v.spent.Load()), limit)
+}
+
+func TestRedisLosesItsData(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		lose func(s *redisServer)
+	}{
+		{"by FLUSHALL", func(s *redisServer) { s.do("FLUSHALL") }},
+		{"by a crash without persistence", func(s *redisServer) { s.kill(); s.start() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := startRedis(t)
+			prefix := "test-" + NewID()
+			config := RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: 200 * time.Millisecond}
+			a, b := newReplica(t, config), newReplica(t, config)
+			user, all := userDay("ann", dollar), globalDay(10*dollar)
+			settle(t, reserve(t, a, 20*cent, user, all), 10*cent)
+			settle(t, reserve(t, b, 20*cent, user, all), 20*cent)
+			flushed(t, a, b)
+			openA, openB := reserve(t, a, 25*cent, user, all), reserve(t, b, 40*cent, user)
+			meet(t, a, b)
+			c.lose(s)
+
+			// A request to the replica that knows less must not be let in before
+			// the other has brought back what it knows.
+			var err error
+			eventually(t, 5*time.Second, "an answer", func() bool {
+				_, err = a.Reserve(t.Context(), Hold{ID: NewID(), Amount: 6 * cent, Limits: []Limit{user, all}})
+				return !errors.Is(err, ErrUnavailable)
+			})
+			var exceeded *ExceededError
+			if !errors.As(err, &exceeded) {
+				t.Errorf("6 cents of a budget with 5 left: %v", err)
+			}
+			eventually(t, 5*time.Second, "the other replica", b.Up)
+			reserve(t, b, 5*cent, user)
+			settle(t, openA, 25*cent)
+			settle(t, openB, cent)
+			flushed(t, a, b)
+			got, _ := a.Status(t.Context(), []Limit{user, all})
+			if got[0].Spent != 56*cent || got[0].Reserved != 5*cent || got[1].Spent != 55*cent {
+				t.Errorf("after the recovery: %+v", got)
+			}
+		})
+	}
+}
+
+// meet lets replicas know of one another, as they do within a beat.
+func meet(t *testing.T, replicas ...*Redis) {
+	t.Helper()
+	for _, r := range slices.Concat(replicas, replicas) {
+		if err := r.beat(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestANewReplicaIsNotMisledAfterALossOfData(t *testing.T) {
+	s := startRedis(t)
+	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: 200 * time.Millisecond}
+	a := newReplica(t, config)
+	limit := userDay("ann", dollar)
+	settle(t, reserve(t, a, dollar, limit), dollar)
+	flushed(t, a)
+	s.do("FLUSHALL")
+	wantStatus := func(r *Redis) bool {
+		_, err := r.Reserve(t.Context(), Hold{ID: NewID(), Amount: 1, Limits: []Limit{limit}})
+		var exceeded *ExceededError
+		return errors.As(err, &exceeded)
+	}
+	eventually(t, 2*time.Second, "what was spent is back", func() bool { return wantStatus(a) })
+	if !wantStatus(newReplica(t, config)) {
+		t.Error("a new replica admits what is spent")
+	}
+}
+
+func TestRedisRestartedFromAnOldSnapshot(t *testing.T) {
+	s := startRedis(t)
+	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: 200 * time.Millisecond}
+	a, b := newReplica(t, config), newReplica(t, config)
+	limit := userDay("ann", dollar)
+	settle(t, reserve(t, a, 10*cent, limit), 10*cent)
+	old := reserve(t, b, 10*cent, limit)
+	flushed(t, a)
+	meet(t, a, b)
+	s.do("SAVE")
+	settle(t, old, 5*cent)
+	settle(t, reserve(t, b, 80*cent, limit), 80*cent)
+	flushed(t, b)
+	s.kill()
+	s.start()
+	eventually(t, 5*time.Second, "found", func() bool {
+		_, err := a.Reserve(t.Context(), Hold{ID: NewID(), Amount: 6 * cent, Limits: []Limit{limit}})
+		if err == nil {
+			t.Fatal("6 cents of a budget with 5 left were admitted")
+		}
+		return !errors.Is(err, ErrUnavailable)
+	})
+	got, _ := a.Status(t.Context(), []Limit{limit})
+	if got[0].Spent != 95*cent {
+		t.Errorf("spent %d, want 95 cents", got[0].Spent)
+	}
+}
+
+func TestRedisFrozen(t *testing.T) {
+	s := startRedis(t)
+	prefix := "test-" + NewID()
+	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed})
+	limit := userDay("ann", 100*dollar)
+	open := reserve(t, r, cent, limit)
+	s.signal(syscall.SIGSTOP)
+	var slowest atomic.Int64
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			began := time.Now()
+			wantUnavailable(t, r, limit)
+			for took := int64(time.Since(began)); ; {
+				if most := slowest.Load(); took <= most || slowest.CompareAndSwap(most, took) {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Duration(slowest.Load()); took > 160*time.Millisecond {
+		t.Errorf("a request took %v to be refused, want 110 ms on an idle machine", took)
+	}
+	eventually(t, time.Second, "open breaker", func() bool { return !r.store.breaker.allows() })
+	began := time.Now()
+	for range 100 {
+		wantUnavailable(t, r, limit)
+	}
+	if took := time.Since(began) / 100; took > time.Millisecond {
+		t.Errorf("a request took %v with the breaker open", took)
+	}
+	settle(t, open, cent)
+	s.signal(syscall.SIGCONT)
+	began = time.Now()
+	eventually(t, 2*time.Second, "found", r.Up)
+	if took := time.Since(began); took > time.Second+200*time.Millisecond {
+		t.Errorf("found after %v, want a second", took)
+	}
+	settle(t, reserve(t, r, cent, limit), cent)
+	flushed(t, r)
+	wantAudit(t, s, prefix, 2*cent, limit)
+}
+
+// lossyProxy stands before Redis and swallows some replies after they were
+// made, ending the connection.
+func lossyProxy(t *testing.T, upstream string, lose func() bool) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	serve := func(client net.Conn) {
+		defer func() { _ = client.Close() }()
+		server, err := net.Dial("tcp", upstream)
+		if err != nil {
+			return
+		}
+		defer func() { _ = server.Close() }()
+		go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := server.Read(buf)
+			if err != nil || lose() {
+				return
+			}
+			if _, err := client.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serve(c)
+		}
+	}()
+	return l.Addr().String()
+}
+
+func TestRedisRepliesAreLost(t *testing.T) {
+	s := startRedis(t)
+	var replies atomic.Int64
+	addr := lossyProxy(t, s.addr(), func() bool { return replies.Add(1)%10 == 0 })
+	prefix := "test-" + NewID()
+	r := newReplica(t, RedisConfig{URL: "redis://" + addr, Prefix: prefix, OnLoss: OnLossClosed})
+	var v invoice
+	limit := userDay("ann", 1000*dollar)
+	stop := v.load(r, 2, cent, cent/7, limit)
+	eventually(t, 10*time.Second, "traffic", func() bool { return v.admitted.Load() > 300 })
+	stop()
+	flushed(t, r)
+	wantAudit(t, s, prefix, Nanodollars(v.spent.Load()), limit)
+	if lost := r.Stats().Failures; lost < 10 {
+		t.Errorf("only %d round trips failed: the proxy lost too little", lost)
+	}
+	if admitted, refused := v.admitted.Load(), v.refused.Load(); refused > admitted/4 {
+		t.Errorf("%d refused, %d admitted: a lost reply should be asked for again", refused, admitted)
+	}
+}
+
+// toxic makes a proxy before Redis that can be poisoned.
+func toxic(t *testing.T, s *redisServer) *toxiproxy.Proxy {
+	t.Helper()
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	p := toxiproxy.NewProxy(server, "redis", "127.0.0.1:0", s.addr())
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	return p
+}
+
+func poison(t *testing.T, p *toxiproxy.Proxy, toxic string) {
+	t.Helper()
+	if _, err := p.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRedisNetworkFaults(t *testing.T) {
+	for _, c := range []struct {
+		name, toxic string
+		works       bool
+	}{
+		{"latency of 5 ms", `{"name":"x","type":"latency","stream":"downstream","attributes":{"latency":5}}`, true},
+		{"latency of 30 ms", `{"name":"x","type":"latency","stream":"downstream","attributes":{"latency":30}}`, true},
+		{"latency of 100 ms", `{"name":"x","type":"latency","stream":"downstream","attributes":{"latency":100}}`, false},
+		{"replies in slices", `{"name":"x","type":"slicer","stream":"downstream","attributes":{"average_size":3,"size_variation":2,"delay":50}}`, true},
+		{"a reset of every connection", `{"name":"x","type":"reset_peer","stream":"downstream","attributes":{"timeout":0}}`, false},
+		{"a black hole", `{"name":"x","type":"timeout","stream":"upstream","attributes":{"timeout":0}}`, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := startRedis(t)
+			p := toxic(t, s)
+			prefix := "test-" + NewID()
+			r := newReplica(t, RedisConfig{URL: "redis://" + p.Listen, Prefix: prefix, OnLoss: OnLossClosed})
+			limit := userDay("ann", 1000*dollar)
+			var v invoice
+			stop := v.load(r, 4, cent, cent/7, limit)
+			eventually(t, 5*time.Second, "traffic", func() bool { return v.admitted.Load() > 20 })
+			poison(t, p, c.toxic)
+			admitted, refused := v.admitted.Load(), v.refused.Load()
+			if c.works {
+				eventually(t, 10*time.Second, "traffic", func() bool { return v.admitted.Load() > admitted+40 })
+			} else {
+				eventually(t, 10*time.Second, "refusals", func() bool { return v.refused.Load() > refused+40 })
+			}
+			if err := p.Toxics.RemoveToxic(t.Context(), "x"); err != nil {
+				t.Fatal(err)
+			}
+			admitted = v.admitted.Load()
+			eventually(t, 5*time.Second, "traffic again", func() bool { return v.admitted.Load() > admitted+20 })
+			stop()
+			flushed(t, r)
+			wantAudit(t, s, prefix, Nanodollars(v.spent.Load()), limit)
+		})
+	}
+}
+
+func TestRedisForgetsItsScripts(t *testing.T) {
+	s := startRedis(t)
+	prefix := "test-" + NewID()
+	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: patient})
+	limit := userDay("ann", 1000*dollar)
+	var v invoice
+	stop := v.load(r, 4, cent, cent/7, limit)
+	for range 20 {
+		admitted := v.admitted.Load()
+		s.do("SCRIPT", "FLUSH")
+		eventually(t, 5*time.Second, "traffic", func() bool { return v.admitted.Load() > admitted+10 })
+	}
+	stop()
+	flushed(t, r)
+	if v.refused.Load() > 0 {
+		t.Errorf("%d requests refused", v.refused.Load())
+	}
+	wantAudit(t, s, prefix, Nanodollars(v.spent.Load()), limit)
+}
+
+func TestRedisRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		spoil, mend func(s *redisServer)
+	}{
+		{"writes, being a replica",
+			func(s *redisServer) { s.do("REPLICAOF", "127.0.0.1", "1") },
+			func(s *redisServer) { s.do("REPLICAOF", "NO", "ONE") }},
+		{"writes, having no memory left",
+			func(s *redisServer) { s.do("CONFIG", "SET", "maxmemory", "1") },
+			func(s *redisServer) { s.do("CONFIG", "SET", "maxmemory", "0") }},
+		{"writes, having too few replicas",
+			func(s *redisServer) { s.do("CONFIG", "SET", "min-replicas-to-write", "1") },
+			func(s *redisServer) { s.do("CONFIG", "SET", "min-replicas-to-write", "0") }},
+		{"scripts, being busy with one", func(s *redisServer) {
+			s.do("CONFIG", "SET", "busy-reply-threshold", "10")
+			go func() {
+				c := redis.NewClient(&redis.Options{Addr: s.addr(), Protocol: 2, ReadTimeout: time.Minute, MaxRetries: -1})
+				defer func() { _ = c.Close() }()
+				_ = c.Eval(context.Background(), "while true do end", nil).Err()
+			}()
+		}, func(s *redisServer) {
+			s.await(func(ctx context.Context, c *redis.Client) error { return c.ScriptKill(ctx).Err() })
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := startRedis(t)
+			prefix := "test-" + NewID()
+			r := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed})
+			limit := userDay("ann", 1000*dollar)
+			var v invoice
+			stop := v.load(r, 4, cent, cent/7, limit)
+			eventually(t, 5*time.Second, "traffic", func() bool { return v.admitted.Load() > 20 })
+			c.spoil(s)
+			refused := v.refused.Load()
+			eventually(t, 5*time.Second, "refusals", func() bool { return v.refused.Load() > refused+20 })
+			c.mend(s)
+			admitted := v.admitted.Load()
+			eventually(t, 5*time.Second, "traffic again", func() bool { return v.admitted.Load() > admitted+20 })
+			stop()
+			flushed(t, r)
+			wantAudit(t, s, prefix, Nanodollars(v.spent.Load()), limit)
+		})
+	}
+}
+
+func TestRedisPasswordIsWrongAndNotLogged(t *testing.T) {
+	s := startRedis(t, "--requirepass", "right")
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	r := newReplica(t, RedisConfig{URL: "redis://:sEcReT@" + s.addr(), OnLoss: OnLossClosed, Logger: logger})
+	_, err := r.Reserve(t.Context(), Hold{Amount: cent, Limits: []Limit{userDay("ann", dollar)}})
+	if !errors.Is(err, ErrUnavailable) {
+		t.Errorf("Reserve = %v, want ErrUnavailable", err)
+	}
+	_ = r.Close(t.Context())
+	_, err2 := NewRedis(RedisConfig{URL: "redis://:sEcReT@host:port"})
+	if err2 == nil {
+		t.Error("a bad URL is accepted")
+	}
+	if all := fmt.Sprint(err, err2, log.String()); strings.Contains(all, "sEcReT") {
+		t.Errorf("the password is in %s", all)
+	}
+	if strings.Count(log.String(), "redis lost") != 1 {
+		t.Errorf("the loss is logged so: %s", log.String())
+	}
+}
+
+func TestRedisCountsThatCannotBeRead(t *testing.T) {
+	s := startRedis(t)
+	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossOpen, Timeout: patient}
+	r := newReplica(t, config)
+	for _, c := range []struct {
+		name, user string
+		spoil      func(v *view)
+	}{
+		{"another type", "ann", func(v *view) { s.do("DEL", v.counts); s.do("SET", v.counts, "x") }},
+		{"not a number", "bob", func(v *view) { s.do("HSET", v.counts, "s", "many") }},
+		{"leases of another type", "cid", func(v *view) { s.do("DEL", v.leases); s.do("SET", v.leases, "x") }},
+	} {
+		limit := userDay(c.user, dollar)
+		reserve(t, r, cent, limit)
+		c.spoil(r.views.get(limit, r.store.now()))
+		if _, err := r.Reserve(t.Context(), Hold{Amount: cent, Limits: []Limit{globalDay(dollar), limit}}); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: Reserve = %v, want ErrUnavailable even when the policy is open", c.name, err)
+		}
+		if got, _ := r.Status(t.Context(), []Limit{globalDay(dollar)}); got[0].Reserved != 0 {
+			t.Errorf("%s: %d held in the other budget", c.name, got[0].Reserved)
+		}
+	}
+	reserve(t, r, cent, userDay("dan", dollar))
+	if !r.Up() || r.Stats().Corrupt == 0 {
+		t.Errorf("up %v, corrupt %d", r.Up(), r.Stats().Corrupt)
+	}
+}
+
+func TestRedisClockJumps(t *testing.T) {
+	s := startRedis(t)
+	st := redisStage(t, RedisConfig{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient})
+	limit := userDay("ann", dollar)
+	open := reserve(t, st.a, 30*cent, limit)
+	st.advance(24 * time.Hour)
+	reserve(t, st.a, 90*cent, limit) // the next day's
+	st.advance(-24 * time.Hour)
+	wantCounts(t, st, limit, 0, 30*cent)
+	refuse(t, st.b, 71*cent, limit)
+	settle(t, open, 10*cent)
+	wantCounts(t, st, limit, 10*cent, 0)
+}
+
+func TestRedisReapsAFewLeasesAtATime(t *testing.T) {
+	s := startRedis(t)
+	st := redisStage(t, RedisConfig{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient})
+	limit := userDay("ann", 1000*dollar)
+	for range 100 {
+		reserve(t, st.a, cent, limit)
+	}
+	st.advance(testLease + time.Second)
+	got, err := st.b.Status(t.Context(), []Limit{limit})
+	if err != nil || got[0].Spent != 16*cent || got[0].Reserved != 84*cent {
+		t.Errorf("after one look: %+v, %v; want 16 leases charged", got, err)
+	}
+	for range 6 {
+		got, _ = st.b.Status(t.Context(), []Limit{limit})
+	}
+	if got[0].Spent != dollar || got[0].Reserved != 0 {
+		t.Errorf("after seven looks: %+v; want all charged", got)
+	}
+}
+
+func TestRedisScriptsMeetInAnyOrder(t *testing.T) {
+	s := startRedis(t)
+	st := redisStage(t, RedisConfig{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient})
+	r := st.a.(*Redis)
+	limit := userDay("ann", dollar)
+	// A reservation that its caller has given up reaches Redis after its undoing.
+	late := r.newLease(Hold{ID: NewID(), Limits: []Limit{limit}})
+	late.bind(r.store.now())
+	calls := late.calls(cent, true)
+	if err := r.queue.add(&settlement{lease: late, parts: late.parts, tombstone: "D"}); err != nil {
+		t.Fatal(err)
+	}
+	st.flush()
+	if err := r.store.exec(t.Context(), calls); err != nil {
+		t.Fatal(err)
+	}
+	wantCounts(t, st, limit, 0, 0)
+	// One that reaches Redis long after it was sent is refused.
+	stale := r.newLease(Hold{ID: NewID(), Limits: []Limit{limit}})
+	stale.bind(r.store.now())
+	calls = stale.calls(cent, true)
+	st.advance(time.Minute)
+	calls[0].args[1] = r.store.clockArg()
+	if err := r.store.exec(t.Context(), calls); err != nil || calls[0].reply.(string)[0] != 'W' {
+		t.Errorf("a late reservation: %v, %v; want it refused", calls[0].reply, err)
+	}
+	wantCounts(t, st, limit, 0, 0)
+}
+
+func TestRedisBoundedAdmitsOnlyWhatWasSetAside(t *testing.T) {
+	s := startRedis(t, "--appendonly", "yes")
+	prefix := "test-" + NewID()
+	config := RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossBounded}
+	a, b := newReplica(t, config), newReplica(t, config)
+	limit := userDay("ann", dollar)
+	soft := Limit{Scope: ScopeKey, Subject: "k", Amount: dollar}
+	settle(t, reserve(t, a, 5*cent, limit, soft), 5*cent)
+	settle(t, reserve(t, b, 5*cent, limit, soft), 5*cent)
+	eventually(t, 5*time.Second, "slices", func() bool {
+		return len(a.slices.list()) == 1 && len(b.slices.list()) == 1
+	})
+	flushed(t, a, b)
+	wantUnavailableAtFirst := func(r *Redis) (admitted []*Reservation) {
+		for range 20 {
+			held, err := r.Reserve(t.Context(), Hold{ID: NewID(), Amount: 5 * cent, Limits: []Limit{limit, soft}})
+			if err == nil {
+				admitted = append(admitted, held)
+			} else if !errors.Is(err, ErrUnavailable) {
+				t.Fatal(err)
+			}
+		}
+		return admitted
+	}
+	s.kill()
+	var spent Nanodollars
+	for _, r := range []*Redis{a, b} {
+		admitted := wantUnavailableAtFirst(r)
+		if len(admitted) != 2 || r.Stats().Sliced != 2 {
+			t.Errorf("%d admitted without Redis, counted %d; want the two that a slice holds", len(admitted), r.Stats().Sliced)
+		}
+		wantUnavailable(t, r, userDay("bob", dollar))
+		for _, held := range admitted {
+			settle(t, held, 3*cent)
+			spent += 3 * cent
+		}
+		if more := wantUnavailableAtFirst(r); len(more) != 0 {
+			t.Errorf("%d more admitted; 4 cents are left of the slice", len(more))
+		}
+	}
+	s.start()
+	eventually(t, 5*time.Second, "found", func() bool { return a.Up() && b.Up() })
+	eventually(t, 5*time.Second, "slices given back", func() bool {
+		flushed(t, a, b)
+		got, err := a.Status(t.Context(), []Limit{limit, soft})
+		return err == nil && got[0].Spent == 10*cent+spent && got[1].Spent == 10*cent+spent
+	})
+}
+
+func TestRedisGivesSlicesBack(t *testing.T) {
+	s := startRedis(t)
+	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossBounded, Timeout: patient}
+	a, b := newReplica(t, config), newReplica(t, config)
+	limit := userDay("ann", dollar)
+	settle(t, reserve(t, a, 10*cent, limit), 0)
+	settle(t, reserve(t, b, 10*cent, limit), 0)
+	eventually(t, 5*time.Second, "slices", func() bool {
+		return len(a.slices.list()) == 1 && len(b.slices.list()) == 1
+	})
+	for range 10 { // though 40 cents are set aside, all of the dollar can be had
+		settle(t, reserve(t, a, 10*cent, limit), 10*cent)
+	}
+	refuse(t, b, 1, limit)
+	settle(t, reserve(t, b, cent, userDay("bob", dollar)), 0)
+	eventually(t, 5*time.Second, "slice", func() bool { return len(b.slices.list()) == 1 })
+	if err := b.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	reserve(t, a, dollar, userDay("bob", dollar))
+}
+
+func TestRedisSettlesBeforeItCloses(t *testing.T) {
+	s := startRedis(t)
+	prefix := "test-" + NewID()
+	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: patient})
+	limit := userDay("ann", 1000*dollar)
+	for range 500 {
+		settle(t, reserve(t, r, cent, limit), cent)
+	}
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantAudit(t, s, prefix, 5*dollar, limit)
+	_, err := r.Reserve(t.Context(), Hold{Amount: cent, Limits: []Limit{limit}})
+	if !errors.Is(err, ErrUnavailable) {
+		t.Errorf("Reserve after Close = %v", err)
+	}
+
+	lost := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed})
+	held := reserve(t, lost, cent, limit)
+	s.signal(syscall.SIGSTOP)
+	settle(t, held, cent)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := lost.Close(ctx); err == nil || !strings.Contains(err.Error(), "1 settlements are unsent") {
+		t.Errorf("Close with a settlement unsent = %v", err)
+	}
+}
+
+func TestRedisURLs(t *testing.T) {
+	socket := socketPath(t)
+	startRedis(t, "--unixsocket", socket)
+	r := newReplica(t, RedisConfig{URL: "unix://" + socket, OnLoss: OnLossClosed, Timeout: patient})
+	reserve(t, r, cent, userDay("ann", dollar))
+	for _, url := range []string{"", "http://h", "redis://h:x", "redis://h/notadb", "unix:", "redis://h?nosuch=1"} {
+		if _, err := NewRedis(RedisConfig{URL: url}); err == nil {
+			t.Errorf("NewRedis(%q) is fine", url)
+		}
+	}
+	if _, err := NewRedis(RedisConfig{URL: "redis://h", OnLoss: "maybe"}); err == nil {
+		t.Error("on_loss: maybe is fine")
+	}
+}

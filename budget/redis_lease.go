@@ -1,0 +1,487 @@
+package budget
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// redisLease is a reservation and the ledger's side of it, in one allocation.
+type redisLease struct {
+	Reservation
+	ledger *Redis
+
+	mu     sync.Mutex // guards what follows; extensions hold it over a round trip
+	shares []redisShare
+	few    [3]redisShare
+	parts  []part
+	one    [1]part
+	bound  bool        // the windows are chosen for good
+	held   Nanodollars // in Redis, as far as we know
+	local  Nanodollars // held against slices
+	slices []*slice    // that local is held against
+	done   bool
+}
+
+// redisShare is a limit and the view of its budget.
+type redisShare struct {
+	limit Limit
+	view  *view
+}
+
+// part is what of a reservation is in one slot of a cluster; without a cluster
+// all of it is one part.
+type part struct {
+	tombstone string
+	shares    []redisShare
+	keys      []string
+}
+
+func (r *Redis) newLease(h Hold) *redisLease {
+	l := &redisLease{ledger: r}
+	l.Reservation = Reservation{ID: h.ID, lease: l}
+	l.shares = l.few[:0]
+	for _, limit := range h.Limits {
+		l.shares = append(l.shares, redisShare{limit: limit})
+	}
+	return l
+}
+
+// bind chooses the windows at a time, and with them the keys.
+func (l *redisLease) bind(now int64) {
+	same := l.parts != nil
+	for i := range l.shares {
+		s := &l.shares[i]
+		v := l.ledger.views.get(s.limit, now)
+		if same && v == s.view {
+			continue
+		}
+		same = false
+		s.view = v
+		l.ledger.views.touch(v, s.limit)
+	}
+	if same {
+		return
+	}
+	l.divide()
+}
+
+// divide puts the shares into parts.
+func (l *redisLease) divide() {
+	l.parts = l.one[:0]
+	if !l.ledger.store.cluster {
+		l.parts = append(l.parts, l.part(distinct(l.shares)))
+		return
+	}
+	byTag := map[string][]redisShare{}
+	var tags []string
+	for _, s := range distinct(l.shares) {
+		if byTag[s.view.tag] == nil {
+			tags = append(tags, s.view.tag)
+		}
+		byTag[s.view.tag] = append(byTag[s.view.tag], s)
+	}
+	for _, tag := range tags {
+		l.parts = append(l.parts, l.part(byTag[tag]))
+	}
+}
+
+func (l *redisLease) part(shares []redisShare) part {
+	p := part{tombstone: shares[0].view.tag + ":i:" + l.ID, shares: shares}
+	p.keys = make([]string, 0, 2+2*len(shares))
+	p.keys = append(p.keys, p.tombstone)
+	for _, s := range shares {
+		p.keys = append(p.keys, s.view.counts, s.view.leases)
+	}
+	if !l.ledger.store.cluster {
+		p.keys = append(p.keys, l.ledger.epochKey())
+	}
+	return p
+}
+
+// distinct drops limits of a budget that is named already; it has the lower
+// one then.
+func distinct(shares []redisShare) []redisShare {
+	repeated := false
+	for i := range shares {
+		for _, s := range shares[:i] {
+			repeated = repeated || s.view == shares[i].view
+		}
+	}
+	if !repeated {
+		return shares
+	}
+	var kept []redisShare
+	for _, s := range shares {
+		i := slices.IndexFunc(kept, func(k redisShare) bool { return k.view == s.view })
+		switch {
+		case i < 0:
+			kept = append(kept, s)
+		case s.limit.Hard && (!kept[i].limit.Hard || s.limit.Amount < kept[i].limit.Amount):
+			kept[i].limit = s.limit
+		}
+	}
+	return kept
+}
+
+func (l *redisLease) statuses() []Status {
+	all := make([]Status, len(l.shares))
+	for i, s := range l.shares {
+		s.view.mu.Lock()
+		all[i] = s.view.status(s.limit)
+		s.view.mu.Unlock()
+	}
+	return all
+}
+
+// hold makes the first reservation.
+func (l *redisLease) hold(ctx context.Context, amount Nanodollars) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bind(l.ledger.store.now())
+	err := l.ask(ctx, amount)
+	if err == nil {
+		l.Budgets = l.statuses()
+	}
+	return err
+}
+
+// The ways in which ask can fail to get an answer.
+var (
+	errLost    = errors.New("redis is lost")
+	errNotSent = errors.New("redis is lost: not sent")
+	errCorrupt = errors.New("the budget's counts cannot be read")
+)
+
+// maxWaits is how often a denial is asked about again while the other replicas
+// look whether they can give something back: a little longer than a beat.
+const maxWaits = 6
+
+// ask holds target in Redis, with l locked. It asks again when a reply was
+// lost, the window or the data set has changed, or when a denial may be owed to
+// money of this replica that is on its way back.
+func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
+	r := l.ledger
+	began := time.Now()
+	doubtful := 0 // calls that may have been carried out
+	reclaimed, waits := false, 0
+	for range 20 {
+		if !r.usable(ctx) {
+			return l.unanswered(doubtful, errLost)
+		}
+		if !l.bound {
+			l.bind(r.store.now())
+		}
+		final := (reclaimed || !l.reclaimable()) && (waits >= maxWaits || !l.slicedElsewhere())
+		calls := l.calls(target, final)
+		if err := r.queue.do(calls, began.Add(max(patience, 2*r.store.timeout))); err != nil {
+			if !errors.Is(err, errNotSent) {
+				doubtful++
+			}
+			if doubtful >= 2 || time.Since(began) > patience-r.store.timeout/2 {
+				return l.unanswered(doubtful, err)
+			}
+			continue
+		}
+		switch verdict, err := l.hear(calls); verdict {
+		case 'A':
+			l.admitted(target)
+			return nil
+		case 'C':
+			l.done = true
+			return nil
+		case 'D':
+			if final {
+				return l.denied(calls, target)
+			}
+			if !reclaimed {
+				r.reclaim(ctx, l)
+				reclaimed = true
+				continue
+			}
+			if waits++; waits == 1 {
+				r.wantSlices(ctx, l)
+			}
+			if waits == maxWaits || !r.queue.pause(beatEvery/4) {
+				l.wanted()
+			}
+		case 'E':
+			r.rejoin(ctx)
+		case 'W': // the clock is corrected, and with it the window
+		default:
+			return l.unanswered(doubtful, err)
+		}
+	}
+	return l.unanswered(doubtful, errLost)
+}
+
+// calls are what asks for target: one for each part.
+func (l *redisLease) calls(target Nanodollars, final bool) []*call {
+	r := l.ledger
+	e := r.epoch.Load()
+	fresh := "1"
+	switch {
+	case l.bound:
+		fresh = "0"
+	case !final:
+		fresh = "2"
+	}
+	calls := make([]*call, len(l.parts))
+	for i := range l.parts {
+		p := &l.parts[i]
+		args := make([]any, 0, 9+5*len(p.shares))
+		args = append(args, r.epochArg(e), r.store.clockArg(), r.store.now()+staleAfter.Milliseconds(),
+			l.ID, int64(target), r.config.Lease.Milliseconds(), e.gen, fresh)
+		for _, s := range p.shares {
+			gross, corrected := s.view.floors(e.gen)
+			args = append(args, limitArg(s.limit), s.view.start, s.view.ends, gross, corrected)
+		}
+		calls[i] = &call{script: holdScript, keys: p.keys, args: args}
+	}
+	return calls
+}
+
+func limitArg(l Limit) any {
+	if !l.Hard {
+		return ""
+	}
+	return int64(l.Amount)
+}
+
+// hear takes in the replies and joins their verdicts: the worst counts.
+func (l *redisLease) hear(calls []*call) (verdict byte, err error) {
+	verdict = 'A'
+	for i, c := range calls {
+		got, err := l.ledger.heard(c, l.parts[i].shares)
+		if err != nil {
+			return 0, err
+		}
+		if worse := "ACDWE"; indexByte(worse, got) > indexByte(worse, verdict) {
+			verdict = got
+		}
+	}
+	return verdict, nil
+}
+
+func indexByte(s string, b byte) int {
+	for i := range len(s) {
+		if s[i] == b {
+			return i
+		}
+	}
+	return len(s)
+}
+
+// heard takes in one reply: the time, the generation, what budgets stand at.
+func (r *Redis) heard(c *call, shares []redisShare) (verdict byte, err error) {
+	if c.err != nil {
+		r.store.count.corrupt.Add(1)
+		r.log.Error("budget counts in redis cannot be read", "error", c.err)
+		return 0, fmt.Errorf("%w: %w", errCorrupt, c.err)
+	}
+	text, _ := c.reply.(string)
+	a, ok := parseAnswer(text)
+	if !ok {
+		return 0, fmt.Errorf("%w: reply %q", errCorrupt, text)
+	}
+	if a.verdict == 'E' {
+		return 'E', nil
+	}
+	r.store.heard(a.stamp / 1000)
+	if a.verdict == 'W' || a.verdict == 'R' {
+		return a.verdict, nil
+	}
+	r.learn(a.gen)
+	for _, s := range shares {
+		counts, ok := a.next()
+		if !ok {
+			return 0, fmt.Errorf("%w: reply %q", errCorrupt, text)
+		}
+		r.views.hear(s.view, a.stamp, a.gen, counts)
+	}
+	return a.verdict, nil
+}
+
+// admitted notes that Redis holds target.
+func (l *redisLease) admitted(target Nanodollars) {
+	if target == 0 {
+		return
+	}
+	l.held, l.bound = target, true
+	for _, s := range l.shares {
+		s.view.mu.Lock()
+		s.view.largest = max(s.view.largest, target)
+		s.view.mu.Unlock()
+	}
+	l.ledger.open.add(openLease{id: l.ID, parts: l.parts, held: target})
+}
+
+// denied undoes the parts that were admitted and names the tightest budget.
+func (l *redisLease) denied(calls []*call, target Nanodollars) error {
+	extra := target - l.held
+	var worst *Status
+	for i, c := range calls {
+		text, _ := c.reply.(string)
+		if text[0] == 'A' && l.held == 0 {
+			l.ledger.queue.add(&settlement{lease: l, parts: l.parts[i : i+1 : i+1], tombstone: "D"})
+		}
+		if text[0] == 'A' {
+			continue
+		}
+		for _, s := range l.parts[i].shares {
+			s.view.mu.Lock()
+			status := s.view.status(s.limit)
+			s.view.mu.Unlock()
+			short := s.limit.Amount - status.Spent - status.Reserved
+			if s.limit.Hard && (worst == nil || short < extra && tighter(status, *worst)) {
+				worst = &status
+			}
+		}
+	}
+	return &ExceededError{Budget: *worst, Needed: extra}
+}
+
+// unanswered gives up. What may have been held is given back when Redis can be
+// reached; a reservation that stands stays.
+func (l *redisLease) unanswered(doubtful int, cause error) error {
+	if doubtful > 0 && l.held == 0 {
+		l.bound = true
+		l.ledger.queue.add(&settlement{lease: l, parts: l.parts, tombstone: "D"})
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, cause)
+}
+
+// reclaimable says whether money of this replica may stand in the way of a
+// reservation: what it settled and Redis has not confirmed, and its slices.
+func (l *redisLease) reclaimable() bool {
+	for _, s := range l.shares {
+		s.view.mu.Lock()
+		waiting := s.view.pendingHeld > 0 || s.view.slice != nil
+		s.view.mu.Unlock()
+		if waiting && s.limit.Hard {
+			return true
+		}
+	}
+	return false
+}
+
+// extend implements lease.
+func (l *redisLease) extend(ctx context.Context, extra Nanodollars) error {
+	extra = clamp(extra)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.done || extra == 0 || len(l.shares) == 0 {
+		return nil
+	}
+	l.bound = true // it charges the window that it was made in
+	err := l.ask(ctx, l.held+extra)
+	if errors.Is(err, ErrUnavailable) && !errors.Is(err, errCorrupt) {
+		return l.withoutStore(extra, err)
+	}
+	return err
+}
+
+// renew implements lease. It does not wait for Redis.
+func (l *redisLease) renew(context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.done || l.held == 0 {
+		return nil
+	}
+	return l.ledger.queue.add(&settlement{lease: l, parts: l.parts, renew: true})
+}
+
+// settle implements lease. It does not wait for Redis.
+func (l *redisLease) settle(_ context.Context, actual Nanodollars) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.done {
+		return nil
+	}
+	l.done = true
+	if l.slices != nil {
+		actual = l.settleSlices(actual)
+	} else if l.Unenforced {
+		l.ledger.store.count.unenforcedSpent.Add(int64(actual))
+	}
+	if l.parts == nil || l.held == 0 && actual == 0 {
+		return nil
+	}
+	s := &settlement{lease: l, parts: l.parts, actual: actual, held: l.held, tombstone: "S"}
+	if l.held = 0; strings.HasPrefix(l.ID, slicePrefix) {
+		s.held = 0 // not counted as reserved in the first place
+	}
+	s.pend(1)
+	return l.ledger.queue.add(s)
+}
+
+// amount implements lease.
+func (l *redisLease) amount() Nanodollars {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.done {
+		return 0
+	}
+	return l.held + l.local
+}
+
+// remaining implements lease.
+func (l *redisLease) remaining(actual Nanodollars) Nanodollars {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	own := l.held - actual
+	if l.done {
+		own = 0
+	}
+	least := MaxLimit
+	for _, s := range l.shares {
+		s.view.mu.Lock()
+		status := s.view.status(s.limit)
+		s.view.mu.Unlock()
+		least = min(least, s.limit.Amount-status.Spent-status.Reserved+own)
+	}
+	return least
+}
+
+// openLeases are the reservations that Redis holds for this replica, so that
+// they can be put back when it lost its data.
+type openLeases struct {
+	mu   sync.Mutex
+	byID map[string]openLease
+}
+
+// openLease is what Redis holds for a reservation.
+type openLease struct {
+	id    string
+	parts []part
+	held  Nanodollars
+}
+
+func (o *openLeases) add(l openLease) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.byID[l.id] = l
+}
+
+func (o *openLeases) remove(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.byID, id)
+}
+
+func (o *openLeases) any() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.byID) > 0
+}
+
+func (o *openLeases) all() []openLease {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Values(o.byID))
+}

@@ -1,0 +1,413 @@
+package budget
+
+import (
+	"context"
+	"crypto/sha1" //nolint:gosec // Redis names scripts by it
+	"crypto/tls"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/url"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// script is a Lua script and the name Redis has for it.
+type script struct{ text, sha string }
+
+func newScript(text string) *script {
+	sum := sha1.Sum([]byte(text)) //nolint:gosec // not for security
+	return &script{text: text, sha: hex.EncodeToString(sum[:])}
+}
+
+var (
+	//go:embed hold.lua
+	holdText string
+	//go:embed settle.lua
+	settleText string
+	//go:embed renew.lua
+	renewText string
+	//go:embed beat.lua
+	beatText string
+
+	holdScript   = newScript(holdText)
+	settleScript = newScript(settleText)
+	renewScript  = newScript(renewText)
+	beatScript   = newScript(beatText)
+)
+
+// call is one run of a script.
+type call struct {
+	script *script
+	keys   []string
+	args   []any
+	reply  any
+	err    error // of this call alone; one of the store is exec's
+}
+
+// store is Redis as the ledger sees it: scripts, a clock, and a breaker.
+type store struct {
+	client  redis.UniversalClient
+	cluster bool
+	timeout time.Duration
+	breaker breaker
+	count   counters
+
+	// server is the run id of the server that the epoch speaks of, and strange
+	// is set when a connection leads to another.
+	server  atomic.Pointer[string]
+	strange atomic.Bool
+
+	began  time.Time    // what the local clock counts from
+	offset atomic.Int64 // Redis' clock ahead of the local one, ms
+	shift  atomic.Int64 // ms that a test moved time on by
+}
+
+// counters are the ledger's, see RedisStats.
+type counters struct {
+	unenforced, unenforcedSpent, sliced, refused, failures, opened atomic.Int64
+	corrupt, recovered, late, lost                                 atomic.Int64
+}
+
+// inFlight is how many round trips are made at once. Beyond it, reservations
+// gather and share one.
+const inFlight = 8
+
+// openStore makes the client; it does not connect.
+func openStore(c RedisConfig) (*store, error) {
+	redis.SetLogger(&logging.VoidLogger{}) // what matters is logged once, by us
+	s := &store{timeout: c.Timeout, began: time.Now()}
+	s.breaker.onOpen = func() { s.count.opened.Add(1) }
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("redis url: %w", withoutURL(err))
+	}
+	query := u.Query()
+	clustered := query.Get("cluster") == "true"
+	query.Del("cluster")
+	u.RawQuery = query.Encode()
+	switch {
+	case query.Has("master_name"):
+		err = s.openSentinel(u)
+	case clustered || query.Has("addr"):
+		err = s.openCluster(u)
+	default:
+		err = s.openSingle(u)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("redis url: %w", withoutURL(err))
+	}
+	return s, nil
+}
+
+// withoutURL drops the text of the URL, which may hold a password.
+func withoutURL(err error) error {
+	var parse *url.Error
+	if errors.As(err, &parse) {
+		return parse.Err
+	}
+	return err
+}
+
+func (s *store) openSingle(u *url.URL) error {
+	o, err := redis.ParseURL(u.String())
+	if err != nil {
+		return err
+	}
+	o.MaxRetries, o.ContextTimeoutEnabled = -1, true
+	o.DialTimeout, o.DialerRetries = s.dialTimeout(), 1
+	o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = s.timeout, s.timeout, s.timeout
+	o.PoolSize, o.MaxActiveConns, o.MaxConcurrentDials = s.poolSize(), s.poolSize(), 4
+	o.MinIdleConns, o.PipelinePoolSize = 1, -1
+	o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = time.Hour, 10*time.Minute
+	o.Protocol, o.DisableIdentity = 2, true
+	o.OnConnect = s.greet
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	secure(o.TLSConfig)
+	s.client = redis.NewClient(o)
+	return nil
+}
+
+func (s *store) openSentinel(u *url.URL) error {
+	o, err := redis.ParseFailoverURL(u.String())
+	if err != nil {
+		return err
+	}
+	o.MaxRetries, o.ContextTimeoutEnabled = -1, true
+	o.DialTimeout, o.DialerRetries = s.dialTimeout(), 1
+	o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = s.timeout, s.timeout, s.timeout
+	o.PoolSize, o.MaxActiveConns, o.MaxConcurrentDials = s.poolSize(), s.poolSize(), 4
+	o.MinIdleConns, o.PipelinePoolSize = 1, -1
+	o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = time.Hour, 10*time.Minute
+	o.Protocol, o.DisableIdentity = 2, true
+	o.OnConnect = s.greet
+	secure(o.TLSConfig)
+	s.client = redis.NewFailoverClient(o)
+	return nil
+}
+
+func (s *store) openCluster(u *url.URL) error {
+	o, err := redis.ParseClusterURL(u.String())
+	if err != nil {
+		return err
+	}
+	o.ContextTimeoutEnabled = true
+	o.DialTimeout, o.DialerRetries = s.dialTimeout(), 1
+	o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = s.timeout, s.timeout, s.timeout
+	o.PoolSize, o.MaxActiveConns, o.MaxConcurrentDials = 2*s.poolSize(), 2*s.poolSize(), 4
+	o.MinIdleConns = 1
+	o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = time.Hour, 10*time.Minute
+	o.Protocol, o.DisableIdentity = 2, true
+	o.MinRetryBackoff, o.MaxRetryBackoff = time.Millisecond, 8*time.Millisecond
+	o.ClusterStateReloadInterval = 10 * time.Second
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	secure(o.TLSConfig)
+	s.client, s.cluster = redis.NewClusterClient(o), true
+	return nil
+}
+
+// greet refuses a connection to another server than the one the epoch speaks
+// of: one that was restarted from an old snapshot, or a replica that was
+// promoted, may have counts that are too low. The beat is let through, to find
+// out.
+func (s *store) greet(ctx context.Context, c *redis.Conn) error {
+	known := s.server.Load()
+	if known == nil || *known == "" || ctx.Value(stranger{}) != nil {
+		return nil
+	}
+	info, err := c.Info(ctx, "server").Result()
+	if err != nil {
+		var reply redis.Error
+		if errors.As(err, &reply) {
+			return nil // INFO may be forbidden
+		}
+		return err
+	}
+	sentinel := infoField(info, "redis_mode") == "sentinel" // asked for the address only
+	if id := infoField(info, "run_id"); id != "" && id != *known && !sentinel {
+		s.strange.Store(true)
+		return errStrange
+	}
+	return nil
+}
+
+// stranger is the key of a context whose connections may lead to any server.
+type stranger struct{}
+
+var errStrange = errors.New("redis is not the server it was")
+
+// infoField reads a field of INFO's answer.
+func infoField(info, name string) string {
+	_, rest, _ := strings.Cut(info, name+":")
+	value, _, _ := strings.Cut(rest, "\r\n")
+	return value
+}
+
+func secure(c *tls.Config) {
+	if c != nil {
+		c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
+	}
+}
+
+func (s *store) dialTimeout() time.Duration { return min(2*s.timeout, 250*time.Millisecond) }
+
+func (s *store) poolSize() int { return min(64, max(2*inFlight, 10*runtime.GOMAXPROCS(0))) }
+
+// exec runs the calls in one round trip. Its error is the store's: which calls
+// took effect is unknown then. Errors that concern single calls are theirs.
+//
+// Reading an answer has the store's timeout. All of it has twice that, because a
+// new connection begins with a greeting, which is a round trip of its own.
+func (s *store) exec(ctx context.Context, calls []*call) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*s.timeout)
+	defer cancel()
+	err := s.run(ctx, calls, false)
+	var unknown []*call
+	for _, c := range calls {
+		if c.err != nil && redis.HasErrorPrefix(c.err, "NOSCRIPT") {
+			unknown = append(unknown, c)
+		}
+	}
+	if err == nil && unknown != nil {
+		err = s.run(ctx, unknown, true)
+	}
+	if err != nil {
+		s.count.failures.Add(1)
+		s.breaker.failed()
+		return err
+	}
+	s.breaker.succeeded()
+	return nil
+}
+
+// run sends the calls, by name or in full.
+func (s *store) run(ctx context.Context, calls []*call, full bool) error {
+	pipe := s.client.Pipeline()
+	commands := make([]*redis.Cmd, len(calls))
+	for i, c := range calls {
+		if full {
+			commands[i] = pipe.Eval(ctx, c.script.text, c.keys, c.args...)
+		} else {
+			commands[i] = pipe.EvalSha(ctx, c.script.sha, c.keys, c.args...)
+		}
+	}
+	_, _ = pipe.Exec(ctx) // its error is one of the commands'
+	var broken error
+	for i, c := range calls {
+		c.reply, c.err = commands[i].Result()
+		if c.err != nil && !isCallError(c.err) {
+			broken = c.err
+		}
+	}
+	return broken
+}
+
+// isCallError says whether Redis is well and only this call is not: its script
+// is not loaded, or its counts cannot be read.
+func isCallError(err error) bool {
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return false
+	}
+	if redis.HasErrorPrefix(err, "NOSCRIPT") || redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return true
+	}
+	text := reply.Error()
+	return strings.Contains(text, "CORRUPT count") || strings.Contains(text, "is not an integer") ||
+		strings.Contains(text, "would overflow")
+}
+
+// now is Redis' time in ms, as well as this process knows it.
+func (s *store) now() int64 { return s.local() + s.offset.Load() + s.shift.Load() }
+
+// local is a clock that nobody sets back.
+func (s *store) local() int64 { return s.began.UnixMilli() + time.Since(s.began).Milliseconds() }
+
+// heard corrects the clock by the time in a reply.
+func (s *store) heard(now int64) {
+	if s.shift.Load() == 0 {
+		s.offset.Store(now - s.local())
+	}
+}
+
+// clockArg is the time that scripts are told: none, so that they ask Redis.
+func (s *store) clockArg() any {
+	if s.shift.Load() == 0 {
+		return ""
+	}
+	return s.now()
+}
+
+// inspect warns of set-ups that lose money.
+func (s *store) inspect(log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if got, err := s.client.ConfigGet(ctx, "maxmemory-policy").Result(); err == nil {
+		if policy := got["maxmemory-policy"]; strings.HasPrefix(policy, "allkeys-") {
+			log.Warn("redis may evict budgets: set maxmemory-policy to noeviction", "maxmemory_policy", policy)
+		}
+	}
+	if got, err := s.client.ConfigGet(ctx, "appendonly").Result(); err == nil && got["appendonly"] == "no" {
+		log.Warn("redis forgets budgets when it restarts: set appendonly to yes")
+	}
+	info, err := s.client.Info(ctx, "server").Result()
+	if err != nil {
+		return
+	}
+	if v := infoField(info, "redis_version"); v != "" && v[0] >= '1' && v[0] <= '5' && !strings.HasPrefix(v, "1") {
+		log.Warn("redis is older than 6.0: not tested", "version", v)
+	}
+	if infoField(info, "redis_mode") == "cluster" && !s.cluster {
+		log.Warn("redis is a cluster: add ?cluster=true to its url")
+	}
+}
+
+// breaker stops asking a store that does not answer. While it is open only the
+// beat asks, one at a time.
+type breaker struct {
+	shut   atomic.Bool // open, in the language of electricity: nothing passes
+	inRow  atomic.Int64
+	calls  atomic.Int64 // since the window began
+	onOpen func()
+
+	mu       sync.Mutex
+	failures int
+	window   time.Time
+	wait     time.Duration
+	next     time.Time
+}
+
+const (
+	breakerInRow  = 5
+	breakerCalls  = 20
+	breakerWindow = time.Second
+	breakerWait   = 200 * time.Millisecond
+	// Kept under a second, so that a store that is back is found within one.
+	// The probe is a single small command: it can be made this often.
+	breakerMaxWait = 800 * time.Millisecond
+)
+
+func (b *breaker) allows() bool { return !b.shut.Load() }
+
+func (b *breaker) succeeded() {
+	b.calls.Add(1)
+	if b.inRow.Load() != 0 {
+		b.inRow.Store(0)
+	}
+}
+
+// failed counts any failure: refusals, timeouts and waits for a connection.
+func (b *breaker) failed() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if now.Sub(b.window) > breakerWindow {
+		b.window, b.failures = now, 0
+		b.calls.Store(0)
+	}
+	b.failures++
+	calls := b.calls.Add(1)
+	row := b.inRow.Add(1)
+	if b.shut.Load() || row < breakerInRow && (calls < breakerCalls || int64(b.failures)*2 < calls) {
+		return
+	}
+	b.shut.Store(true)
+	b.wait = breakerWait
+	b.next = now.Add(jittered(b.wait))
+	b.onOpen()
+}
+
+// probed tells the outcome of a probe of an open breaker.
+func (b *breaker) probed(ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if ok {
+		b.failures = 0
+		b.calls.Store(0)
+		b.inRow.Store(0)
+		b.shut.Store(false)
+		return
+	}
+	b.wait = min(2*b.wait, breakerMaxWait)
+	b.next = time.Now().Add(jittered(b.wait))
+}
+
+// untilProbe is the time until an open breaker is to be probed.
+func (b *breaker) untilProbe() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Until(b.next)
+}
+
+// jittered is between half of d and d.
+func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }

@@ -1,0 +1,83 @@
+package budget
+
+import (
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"pgregory.net/rapid"
+)
+
+// patient is a timeout for tests that are not about time: machines are slow.
+const patient = 5 * time.Second
+
+func TestRedisKeepsTheContract(t *testing.T) {
+	s := startRedis(t)
+	testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
+		test(t, redisStage(t, RedisConfig{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient}))
+	})
+}
+
+func TestRedisKeepsTheContractWhileItSetsSlicesAside(t *testing.T) {
+	s := startRedis(t)
+	testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
+		test(t, redisStage(t, RedisConfig{URL: s.url(), OnLoss: OnLossBounded, Timeout: patient}))
+	})
+}
+
+func TestRedisKeepsTheContractOverAFakeServer(t *testing.T) {
+	testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
+		s := miniredis.RunT(t)
+		test(t, redisStage(t, RedisConfig{URL: "redis://" + s.Addr(), OnLoss: OnLossClosed, Timeout: patient}))
+	})
+}
+
+func TestRedisAgreesWithTheModel(t *testing.T) {
+	s := startRedis(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		stage := redisStage(t, RedisConfig{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient})
+		runModel(rt, stage)
+	})
+}
+
+func BenchmarkRedis(b *testing.B) {
+	s := startRedis(b)
+	for _, parallel := range []int{1, 8, 64} {
+		b.Run(strconv.Itoa(parallel)+" at once", func(b *testing.B) {
+			r := newReplica(b, RedisConfig{URL: s.url(), Prefix: "bench-" + NewID(), OnLoss: OnLossClosed, Timeout: patient})
+			limits := []Limit{userDay("ann", MaxLimit-1), globalDay(MaxLimit - 1)}
+			ctx := b.Context()
+			before := cpuTime()
+			b.ReportAllocs()
+			b.SetParallelism(parallel / min(parallel, runtime.GOMAXPROCS(0)))
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					held, err := r.Reserve(ctx, Hold{ID: NewID(), Amount: 100, Limits: limits})
+					if err == nil {
+						err = held.Settle(ctx, 1)
+					}
+					if err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+			b.StopTimer()
+			if err := r.queue.flush(ctx); err != nil {
+				b.Error(err)
+			}
+			b.ReportMetric(float64((cpuTime()-before).Microseconds())/float64(b.N), "cpu-µs/op")
+		})
+	}
+}
+
+// cpuTime is what this process has used, the server not counted.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

@@ -1,0 +1,369 @@
+package main
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/proxy"
+	"github.com/inference-router/inference-router/proxy/upstream"
+	"github.com/inference-router/inference-router/routing"
+)
+
+// builder turns a configuration into the parts of the proxy. It keeps what
+// outlives a configuration: counters, what routing has learned, the decision log.
+type builder struct {
+	log       *slog.Logger
+	ledger    ledger
+	state     *routing.State
+	decisions *decisionLog
+	// faults is the share of calls that simulated upstreams fail, and seed what
+	// they draw from.
+	faults float64
+	seed   uint64
+}
+
+// ledger is what both kinds of ledger are to the proxy.
+type ledger interface {
+	proxy.Ledger
+	proxy.Books
+}
+
+func newBuilder(c *Config, log *slog.Logger) (*builder, error) {
+	b := &builder{log: log, state: routing.NewState(), decisions: newDecisionLog()}
+	if c.Redis.URL != "" {
+		return nil, Problems{c.problem("redis.url", "not supported yet")}
+	}
+	b.ledger = budget.NewMemory(budget.MemoryConfig{Lease: time.Duration(c.Redis.Lease)})
+	return b, nil
+}
+
+// build makes the proxy's configuration. It changes nothing that is in use.
+func (b *builder) build(c *Config) (proxy.Config, error) {
+	router, err := b.router(c)
+	if err != nil {
+		return proxy.Config{}, err
+	}
+	version, _ := buildVersion()
+	out := proxy.Config{
+		Version:      version,
+		Fallback:     c.Fallback,
+		Router:       router,
+		Ledger:       b.ledger,
+		Books:        b.ledger,
+		Models:       proxy.Models{Aliases: c.Models.Aliases, RejectUnknown: c.Models.Unknown == "reject"},
+		MaxBodyBytes: c.Server.MaxBodyBytes,
+		Loopback:     c.isLocal(),
+		Hosts:        c.Server.Hosts,
+		AdminApart:   c.Server.AdminListen != "",
+		Timeouts:     proxyTimeouts(c.Timeouts),
+		Retries: proxy.Retries{
+			MaxAttempts:  c.Retries.MaxAttempts,
+			Budget:       c.Retries.Budget,
+			NeverUnknown: c.Retries.OnUnknown == "never",
+		},
+		Lease:      time.Duration(c.Redis.Lease),
+		Log:        b.log,
+		PlainUsers: c.Log.Users == "plain",
+	}
+	if c.Retries.Budget == 0 {
+		out.Retries.Budget = -1 // 0 is the default there
+	}
+	if c.Log.Decisions != "" {
+		out.Decisions = b.decisions.queue
+	}
+	if out.Tiers, err = b.tiers(c); err != nil {
+		return proxy.Config{}, err
+	}
+	if out.Embeddings, err = b.embeddings(c); err != nil {
+		return proxy.Config{}, err
+	}
+	if out.Budgets, err = proxyBudgets(c); err != nil {
+		return proxy.Config{}, err
+	}
+	out.Identity, err = proxyIdentity(&c.Identity)
+	return out, err
+}
+
+// isLocal reports whether only this machine can connect over TCP, so that a
+// foreign Host can only come from a web page that tries its luck.
+func (c *Config) isLocal() bool {
+	local := func(address string) bool {
+		host, _, err := net.SplitHostPort(address)
+		return err == nil && isLoopback(host)
+	}
+	return local(c.Server.Listen) && (c.Server.AdminListen == "" || local(c.Server.AdminListen))
+}
+
+func proxyTimeouts(t Timeouts) proxy.Timeouts {
+	return proxy.Timeouts{FirstEvent: time.Duration(t.FirstEvent), Idle: time.Duration(t.Idle), Total: time.Duration(t.Total)}
+}
+
+func proxyBudgets(c *Config) ([]proxy.Budget, error) {
+	var all []proxy.Budget
+	for i, b := range c.allBudgets() {
+		zone, err := time.LoadLocation(b.Timezone)
+		if err != nil {
+			return nil, Problems{c.problem(join(index("budgets", i), "timezone"), "%v", err)}
+		}
+		window, err := budget.ParseWindow(b.Per, zone)
+		if err != nil {
+			return nil, Problems{c.problem(join(index("budgets", i), "per"), "%v", err)}
+		}
+		all = append(all, proxy.Budget{
+			Scope:  budget.Scope(b.Scope),
+			Amount: budget.Nanodollars(*b.USD),
+			Window: window,
+			Hard:   b.OnExhausted == "reject",
+		})
+	}
+	return all, nil
+}
+
+func proxyIdentity(id *Identity) (proxy.Identity, error) {
+	out := proxy.Identity{Mode: proxy.Mode(id.Mode), RejectAnonymous: id.Anonymous == "reject"}
+	for _, text := range id.TrustedCIDRs {
+		cidr, err := parseCIDR(text)
+		if err != nil {
+			return out, err
+		}
+		out.TrustedCIDRs = append(out.TrustedCIDRs, cidr)
+	}
+	for _, s := range id.SigningKeys {
+		out.SigningKeys = append(out.SigningKeys, proxy.SigningKey{ID: s.ID, Secret: []byte(s.Secret.Reveal())})
+	}
+	for _, k := range id.Keys {
+		key := proxy.Key{Name: k.Name, User: k.User, Tiers: k.Tiers, Admin: k.Admin, SHA256: sha256.Sum256([]byte(k.Key.Reveal()))}
+		if k.SHA256 != "" {
+			if _, err := hex.Decode(key.SHA256[:], []byte(k.SHA256.Reveal())); err != nil {
+				return out, errors.New("identity.keys: sha256 is not hexadecimal")
+			}
+		}
+		if k.Budget != nil {
+			key.Budget, key.HasBudget = budget.Nanodollars(*k.Budget), true
+		}
+		out.Keys = append(out.Keys, key)
+	}
+	return out, nil
+}
+
+func (b *builder) tiers(c *Config) ([]proxy.Tier, error) {
+	var tiers []proxy.Tier
+	for rank, t := range c.Tiers {
+		tier := proxy.Tier{Name: t.Name, MaxOutput: t.MaxOutputTokens, SLA: c.sla(t.Name)}
+		for i := range t.Upstreams {
+			u := &t.Upstreams[i]
+			client, err := b.upstream(c, u, t.Name, float64(rank)/float64(max(1, len(c.Tiers)-1)))
+			if err != nil {
+				return nil, Problems{c.problem(u.key, "%v", err)}
+			}
+			d := deployment(u)
+			d.Upstream = client
+			tier.Deployments = append(tier.Deployments, d)
+		}
+		tiers = append(tiers, tier)
+	}
+	return tiers, nil
+}
+
+// sla is what GET /tiers shows, 0 when latency plays no part.
+func (c *Config) sla(tier string) time.Duration {
+	for _, s := range c.Strategy {
+		if s.Latency != nil {
+			return millis(cmp.Or(s.Latency.TierSLAs[tier], s.Latency.SLA))
+		}
+	}
+	return 0
+}
+
+func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
+func (b *builder) embeddings(c *Config) ([]proxy.Deployment, error) {
+	var all []proxy.Deployment
+	for i := range c.Embeddings {
+		u := &c.Embeddings[i]
+		client, err := b.upstream(c, u, "embeddings", 0)
+		if err != nil {
+			return nil, Problems{c.problem(u.key, "%v", err)}
+		}
+		embedder, ok := client.(proxy.Embedder)
+		if !ok {
+			return nil, Problems{c.problem(join(u.key, "provider"), "%s makes no embeddings", u.Provider)}
+		}
+		d := deployment(u)
+		d.Embedder = embedder
+		all = append(all, d)
+	}
+	return all, nil
+}
+
+// deployment is the upstream as the proxy bills and calls it, but for its client.
+func deployment(u *Upstream) proxy.Deployment {
+	d := proxy.Deployment{
+		Name:       u.Name,
+		Provider:   u.Provider,
+		Model:      u.Model,
+		Price:      u.billed,
+		MaxOutput:  least(u.MaxOutputTokens, u.Capabilities.MaxOutput),
+		LimitField: "max_tokens",
+		KeepUsage:  u.Provider == "openrouter",
+		Set:        texts(u.Params.Set),
+		Default:    texts(u.Params.Default),
+		Timeouts:   proxyTimeouts(u.Timeouts),
+		Drain:      u.OnAbort == "drain",
+	}
+	if u.Provider == "openai" || u.Provider == "azure" {
+		d.LimitField = "max_completion_tokens" // reasoning models refuse max_tokens
+	}
+	return d
+}
+
+// least is the smaller of two limits, of which 0 is none.
+func least(a, b int64) int64 {
+	if a == 0 || b == 0 {
+		return a + b
+	}
+	return min(a, b)
+}
+
+func texts(values map[string]jsonValue) map[string]string {
+	out := make(map[string]string, len(values))
+	for name, v := range values {
+		out[name] = string(v)
+	}
+	return out
+}
+
+// upstream makes the client of a configured upstream. This switch is the one
+// place that knows which providers there are; place is the tier's, from 0 for
+// the least capable to 1.
+func (b *builder) upstream(c *Config, u *Upstream, tier string, place float64) (proxy.Upstream, error) {
+	switch u.Provider {
+	case "simulated":
+		// A more capable model takes longer.
+		return upstream.NewSimulated(upstream.SimulatedConfig{
+			Name: u.Name, Model: u.Model, Tier: tier, Seed: b.seed, FaultRate: b.faults, Stall: 8 * time.Second,
+			TTFT:            time.Duration(150+550*place) * time.Millisecond,
+			TokensPerSecond: 140 - 90*place,
+		}), nil
+	case "bedrock", "anthropic":
+		return nil, fmt.Errorf("provider %s is not supported yet", u.Provider)
+	default:
+		return upstream.NewOpenAI(upstream.OpenAIConfig{
+			Name: u.Name, Provider: u.Provider, BaseURL: u.BaseURL,
+			APIKey:           u.APIKey,
+			ForwardClientKey: u.APIKey == clientKey,
+			Headers:          headers(u),
+			Connect:          time.Duration(cmp.Or(u.Timeouts.Connect, c.Timeouts.Connect)),
+		})
+	}
+}
+
+func headers(u *Upstream) map[string]string {
+	out := make(map[string]string, len(u.Headers))
+	for name, value := range u.Headers {
+		out[name] = value.Reveal()
+	}
+	return out
+}
+
+// router makes what decides.
+func (b *builder) router(c *Config) (*routing.Router, error) {
+	config := routing.Config{Fallback: c.Fallback, State: b.state, MaxAttempts: c.Retries.MaxAttempts}
+	for _, t := range c.Tiers {
+		tier := routing.Tier{Name: t.Name, Balance: routing.Balance(t.Balance)}
+		for i := range t.Upstreams {
+			tier.Deployments = append(tier.Deployments, routed(&t.Upstreams[i]))
+		}
+		if len(t.Upstreams) > 0 {
+			tier.Price = t.Upstreams[0].billed.Blended() // the one that usually answers
+		}
+		config.Tiers = append(config.Tiers, tier)
+	}
+	for i := range c.Strategy {
+		config.Strategies = append(config.Strategies, strategy(&c.Strategy[i]))
+	}
+	router, err := routing.New(config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.file, err)
+	}
+	return router, nil
+}
+
+// routed is the upstream as routing sees it. What an unknown model takes is
+// left to its provider to judge.
+func routed(u *Upstream) routing.Deployment {
+	images := true
+	if u.Capabilities.Images != nil {
+		images = *u.Capabilities.Images
+	}
+	return routing.Deployment{
+		Name:    u.Name,
+		Weight:  u.Weight,
+		Context: cmp.Or(u.Capabilities.Context, budget.ContextWindow(u.Provider, u.Model)),
+		Images:  images,
+		Audio:   true,
+	}
+}
+
+// strategy makes a link of the chain. This switch is the one place that knows
+// which strategies there are.
+func strategy(s *Strategy) routing.Strategy {
+	switch {
+	case s.Cost != nil:
+		return routing.NewCost(routing.CostConfig{
+			TiersByCost: s.Cost.TiersByCost,
+			DowngradeAt: s.Cost.DowngradeAt,
+			FloorAt:     s.Cost.FloorAt,
+		})
+	case s.Latency != nil:
+		slas := make(map[string]time.Duration, len(s.Latency.TierSLAs))
+		for tier, ms := range s.Latency.TierSLAs {
+			slas[tier] = millis(ms)
+		}
+		return routing.NewLatency(routing.LatencyConfig{
+			SLA:        millis(s.Latency.SLA),
+			TTFTSLA:    millis(s.Latency.TTFTSLA),
+			TierSLAs:   slas,
+			Preferred:  s.Latency.PreferredTier,
+			Fallback:   s.Latency.FallbackTier,
+			WindowSize: s.Latency.WindowSize,
+			MinSamples: s.Latency.MinSamples,
+		})
+	}
+	var rules []routing.Rule
+	for _, tier := range slices.Sorted(maps.Keys(s.Complexity.Rules)) {
+		r := s.Complexity.Rules[tier]
+		rules = append(rules, routing.Rule{Tier: tier, Low: r[0], High: r[1]})
+	}
+	return routing.NewComplexity(routing.ComplexityConfig{Rules: rules})
+}
+
+// needsRestart names what differs between two configurations and a reload
+// cannot change.
+func needsRestart(before, after *Config) string {
+	var names []string
+	for _, s := range []struct {
+		name string
+		same bool
+	}{
+		{"server.listen", before.Server.Listen == after.Server.Listen},
+		{"server.admin_listen", before.Server.AdminListen == after.Server.AdminListen},
+		{"redis", before.Redis == after.Redis},
+		{"log.format", before.Log.Format == after.Log.Format},
+	} {
+		if !s.same {
+			names = append(names, s.name)
+		}
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,294 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/routing"
+	"github.com/inference-router/inference-router/translate"
+)
+
+// drainTime is how long an answer is read on for its usage when its client has
+// left and the provider bills regardless.
+const drainTime = time.Minute
+
+// attempt is one call of one deployment.
+type attempt struct {
+	deployment *deployment
+	fallback   bool
+	output     int64 // output limit reserved, in tokens a choice
+	start      time.Time
+	ttft       time.Duration // to the first event; 0 until it came
+	delivered  int64         // bytes of model output seen
+	usage      *translate.Usage
+	whole      bool // the answer came in one piece and is accounted for
+}
+
+// attempt calls one deployment and writes its answer to out. It returns nil
+// when the answer is complete, and charges the purse in any case.
+func (s *Server) attempt(ctx context.Context, j *journey, d *deployment, fallback bool, out sink) error {
+	a := &attempt{deployment: d, fallback: fallback, output: j.purse.outputLimit(d), start: time.Now()}
+	j.attempts++
+	call, cancel := s.callContext(ctx, d)
+	defer cancel(nil)
+	watch := newWatch(d.Timeouts, j.request.Stream, cancel, out.ping)
+	defer watch.stop()
+
+	err := s.consume(ctx, call, j, a, watch, out)
+	watch.stop()
+	err = a.classify(ctx, call, err)
+	if !a.whole {
+		j.upstream += time.Since(a.start)
+		s.account(j, a, err)
+	}
+	s.observe(j, a, err)
+	if !a.whole && (err == nil || out.begun()) {
+		j.settle(ctx)
+		out.end(j, err)
+	}
+	return err
+}
+
+// callContext is the context of an upstream call. It ends with the client's,
+// unless the provider bills regardless: then it goes on for a while to learn
+// the usage.
+func (s *Server) callContext(ctx context.Context, d *deployment) (context.Context, context.CancelCauseFunc) {
+	if !d.Drain {
+		return context.WithCancelCause(ctx)
+	}
+	call, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case s.drains <- struct{}{}:
+			time.AfterFunc(drainTime, func() { cancel(context.Cause(ctx)) })
+			context.AfterFunc(call, func() { <-s.drains })
+		default:
+			cancel(context.Cause(ctx))
+		}
+	})
+	return call, func(cause error) { stop(); cancel(cause) }
+}
+
+// consume ranges over the answer and hands it to out. A client that has left is
+// not written to; its upstream call is ended with its context.
+func (s *Server) consume(ctx, call context.Context, j *journey, a *attempt, watch *watch, out sink) error {
+	for chunk, err := range a.deployment.Upstream.Chat(call, j.requestFor(a)) {
+		if err != nil {
+			return err
+		}
+		if len(chunk.Data) > 0 && !chunk.Comment && chunk.Whole == j.request.Stream {
+			return &translate.UpstreamError{Kind: translate.KindBadResponse, Billed: translate.BilledUnknown,
+				Message: "the upstream streamed an answer that was wanted whole, or the other way round"}
+		}
+		if chunk.Malformed {
+			s.metrics.malformed.Inc()
+		}
+		if chunk.Comment && a.ttft == 0 {
+			continue // nothing is sent before the first event
+		}
+		a.add(&chunk)
+		if a.ttft > 0 {
+			watch.touch()
+		} else {
+			a.ttft = time.Since(a.start)
+			watch.begin()
+			j.answering(a, chunk.Head)
+		}
+		if chunk.Whole {
+			s.complete(ctx, j, a)
+		}
+		if ctx.Err() != nil {
+			continue
+		}
+		if err := out.write(j, &chunk); err != nil && !a.deployment.Drain {
+			return errClientGone
+		}
+	}
+	return nil
+}
+
+// requestFor is the request as this attempt's upstream gets it.
+func (j *journey) requestFor(a *attempt) *translate.Request {
+	d, r := a.deployment, j.request
+	e := translate.Edit{Model: d.Model, LimitField: d.LimitField, AskUsage: r.Stream, KeepUsageField: d.KeepUsage, Set: d.Set, Default: d.Default}
+	if j.purse.hard && a.output != r.MaxTokens {
+		e.MaxTokens = a.output
+	}
+	sent := r.For(e)
+	sent.ClientKey = translate.Secret(j.account.client)
+	if sent.AnswerModel = d.Provider + "/" + d.Model; j.named {
+		sent.AnswerModel = r.Model
+	}
+	return sent
+}
+
+// add notes what a chunk says of cost.
+func (a *attempt) add(c *translate.Chunk) {
+	a.delivered += c.OutputBytes
+	if c.Usage != nil {
+		a.usage = c.Usage
+	}
+}
+
+// complete accounts for a whole answer before it is written, so that its
+// headers can say what it cost.
+func (s *Server) complete(ctx context.Context, j *journey, a *attempt) {
+	j.upstream += time.Since(a.start)
+	s.account(j, a, nil)
+	a.whole = true
+	j.settle(ctx)
+}
+
+// classify makes err the reason why the attempt ended: the client left, a
+// watch ran out, or the upstream failed.
+func (a *attempt) classify(ctx, call context.Context, err error) error {
+	if err == nil {
+		if ctx.Err() != nil && !a.whole {
+			return gone(ctx)
+		}
+		if a.ttft == 0 {
+			return &translate.UpstreamError{Kind: translate.KindBadResponse, Billed: translate.BilledUnknown, Message: "the upstream's answer is empty"}
+		}
+		return nil
+	}
+	if ctx.Err() != nil {
+		return gone(ctx)
+	}
+	if e := timeoutError(context.Cause(call), a.ttft > 0); e != nil {
+		return e
+	}
+	var bad *translate.InvalidError
+	var upstream *translate.UpstreamError
+	if errors.Is(err, errClientGone) || errors.As(err, &bad) || errors.As(err, &upstream) {
+		return err
+	}
+	return &translate.UpstreamError{Kind: translate.KindServer, Message: "the upstream failed", Billed: translate.BilledUnknown, Err: err}
+}
+
+// gone is the reason why a request's context has ended.
+func gone(ctx context.Context) error {
+	if errors.Is(context.Cause(ctx), ErrShutdown) {
+		return &translate.UpstreamError{Kind: translate.KindInterrupted, Code: "server_shutdown", Billed: translate.BilledPartly,
+			Message: "the router is shutting down", Err: ErrShutdown}
+	}
+	return errClientGone
+}
+
+// account charges the attempt to the purse and puts it into the record.
+func (s *Server) account(j *journey, a *attempt, err error) {
+	cost, tokens := s.charge(j, a, err)
+	j.purse.spent += cost
+	t := &j.record.Tokens
+	t.Input += tokens.Input
+	t.Output += tokens.Output
+	t.Cached += tokens.Cached
+	t.CacheWrite += tokens.CacheWrite
+	t.Reasoning += tokens.Reasoning
+
+	took := time.Since(a.start)
+	outcome, status := "ok", 200
+	if err != nil {
+		d := describe(err)
+		outcome, status = d.Code, d.Status
+		if outcome == "" {
+			outcome = "invalid_request"
+		}
+	}
+	j.record.Attempts = append(j.record.Attempts, AttemptRecord{
+		Upstream: a.deployment.Name, Outcome: outcome, Status: status, LatencyMS: millis(took), Cost: USD(cost), tier: a.deployment.tier,
+	})
+	if err == nil || a.ttft > 0 {
+		j.record.TTFTMS = millis(a.ttft)
+	}
+	s.metrics.call(a.deployment, outcome, tokens, cost, took, a.ttft)
+}
+
+// charge is what the attempt cost, by what was seen of it: reported usage
+// exactly; otherwise a bound of what was sent and delivered, or for an outcome
+// nobody knows all that was reserved.
+func (s *Server) charge(j *journey, a *attempt, err error) (budget.Nanodollars, TokenRecord) {
+	worst := j.purse.worst(a.deployment, a.output)
+	if a.usage != nil && plausible(a.usage, j.purse, a.output) {
+		t := TokenRecord{Input: a.usage.InputTokens, Output: a.usage.OutputTokens, Cached: a.usage.CachedTokens,
+			CacheWrite: a.usage.CacheWriteTokens, Reasoning: a.usage.ReasoningTokens}
+		cost := a.deployment.Price.Cost(budget.Tokens{Input: t.Input, Output: t.Output, CachedInput: t.Cached, CacheWrite: t.CacheWrite})
+		if cost > worst {
+			s.metrics.overHold.Inc()
+		}
+		return cost, t
+	}
+	if a.usage != nil {
+		s.metrics.oddUsage.Inc()
+	}
+	partly := func() (budget.Nanodollars, TokenRecord) {
+		t := TokenRecord{Input: j.request.InputBytes, Output: a.delivered}
+		return min(worst, a.deployment.Price.Cost(budget.Tokens{Input: t.Input, Output: t.Output})), t
+	}
+	var upstream *translate.UpstreamError
+	switch {
+	case err == nil:
+		s.metrics.noUsage.Inc()
+		return partly()
+	case errors.Is(err, errClientGone) && (j.request.Stream || a.ttft > 0):
+		return partly()
+	case errors.Is(err, errClientGone):
+		return worst, TokenRecord{} // a whole answer is generated to its end, whoever listens
+	case !errors.As(err, &upstream):
+		return 0, TokenRecord{} // never sent
+	case a.ttft > 0 || upstream.Billed == translate.BilledPartly:
+		return partly()
+	case upstream.Billed == translate.BilledUnknown:
+		s.metrics.unknown.Inc()
+		return worst, TokenRecord{}
+	}
+	return 0, TokenRecord{}
+}
+
+// plausible doubts usage far beyond what the request can have used.
+func plausible(u *translate.Usage, p *purse, output int64) bool {
+	r := p.request
+	mostInput := 10 * (r.InputBytes + int64(r.Images+r.Audio+r.Files)*100*defaultMediaTokens + 1000)
+	mostOutput := 10 * (max(output, defaultOutput)*max(1, r.N) + 1000)
+	return u.InputTokens <= mostInput && u.OutputTokens <= mostOutput
+}
+
+// observe tells the router how the attempt ended.
+func (s *Server) observe(j *journey, a *attempt, err error) {
+	o := routing.Outcome{Tier: a.deployment.tier, Deployment: a.deployment.Name, Stream: j.request.Stream,
+		Session: session(j.account, j.request), TTFT: a.ttft}
+	var upstream *translate.UpstreamError
+	switch {
+	case err == nil:
+		o.Latency = time.Since(a.start)
+	case errors.As(err, &upstream):
+		o.Result, o.RetryAfter = judge(upstream)
+	default:
+		o.Result = routing.ResultNeutral
+	}
+	j.now.Router.Observe(o)
+}
+
+// quotaRest is how long an upstream whose account is used up is left alone.
+const quotaRest = 5 * time.Minute
+
+// judge says what a failure means for the upstream's health.
+func judge(e *translate.UpstreamError) (routing.Result, time.Duration) {
+	switch e.Kind {
+	case translate.KindRateLimited:
+		return routing.ResultLimited, e.RetryAfter
+	case translate.KindQuota:
+		return routing.ResultMisconfigured, quotaRest
+	case translate.KindAuth, translate.KindNotFound:
+		return routing.ResultMisconfigured, 0
+	case translate.KindTimeout:
+		return routing.ResultSlow, 0
+	case translate.KindInvalid:
+		return routing.ResultNeutral, 0
+	}
+	if errors.Is(e.Err, ErrShutdown) {
+		return routing.ResultNeutral, 0
+	}
+	return routing.ResultFailed, 0
+}

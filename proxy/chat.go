@@ -1,0 +1,133 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/inference-router/inference-router/translate"
+)
+
+// chat serves POST /v1/chat/completions: the journey of a request, from its
+// headers to its settlement.
+func (s *Server) chat(w http.ResponseWriter, r *http.Request, j *journey) error {
+	account, err := j.now.identify(r)
+	if err != nil {
+		return err
+	}
+	body, release, err := s.read(w, r, j.now)
+	if err != nil {
+		return err
+	}
+	defer release()
+	request, err := translate.ParseRequest(body)
+	if err != nil {
+		return err
+	}
+	if err := account.name(request, j.now.Identity.RejectAnonymous); err != nil {
+		return err
+	}
+	if request.Stream {
+		return s.answer(r.Context(), j, account, request, newStreamRelay(w, request))
+	}
+	return s.answer(r.Context(), j, account, request, newWholeRelay(w, request))
+}
+
+// answer takes a request from its decision to its settlement and writes the
+// answer to out. Every way into the server ends here.
+func (s *Server) answer(ctx context.Context, j *journey, a account, r *translate.Request, out sink) error {
+	j.begin(a, r)
+	if err := s.flights.enterUser(a.user, j.now.MaxPerUser, j.now.MaxInFlight); err != nil {
+		return err
+	}
+	defer s.flights.leaveUser(a.user)
+
+	decision, err := j.decide(ctx)
+	j.decided(decision)
+	if err != nil {
+		return err
+	}
+	purse, err := j.now.reserve(ctx, j.now.Ledger, a, r, decision)
+	if err != nil {
+		return err
+	}
+	j.reserved(purse, s.metrics)
+	defer j.settle(ctx)
+	return s.follow(ctx, j, out)
+}
+
+// read takes the body, within the limits of size and of all bodies together.
+// It is read to its end before anything else happens: net/http notices a
+// client's leaving only then.
+func (s *Server) read(w http.ResponseWriter, r *http.Request, now *setup) (body []byte, release func(), err error) {
+	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return nil, nil, &refusal{Status: http.StatusUnsupportedMediaType, Type: typeInvalid, Code: "unsupported_encoding",
+			Message: "send the request body without Content-Encoding"}
+	}
+	if r.ContentLength > now.MaxBodyBytes {
+		return nil, nil, &http.MaxBytesError{Limit: now.MaxBodyBytes}
+	}
+	held := max(r.ContentLength, 0)
+	if err := s.flights.enter(held, now.MaxInFlight); err != nil {
+		return nil, nil, err
+	}
+	body, err = readBody(http.MaxBytesReader(w, r.Body, now.MaxBodyBytes), r.ContentLength)
+	if err != nil {
+		s.flights.leave(held)
+		return nil, nil, err
+	}
+	return body, func() { s.flights.leave(held) }, nil
+}
+
+// readBody reads all of r, into a buffer of the announced size.
+func readBody(r io.Reader, size int64) ([]byte, error) {
+	var err error
+	var body []byte
+	if size >= 0 {
+		body = make([]byte, size)
+		_, err = io.ReadFull(r, body)
+	} else {
+		body, err = io.ReadAll(r)
+	}
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil, errors.As(err, &tooLarge):
+		return body, err
+	case errors.Is(err, context.Canceled), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, errClientGone
+	}
+	return nil, &refusal{Status: http.StatusRequestTimeout, Type: typeInvalid, Code: "request_timeout", Message: "the request body did not arrive"}
+}
+
+// follow tries the decision's targets in turn, until one answers, the client's
+// own mistake shows, or something was written.
+func (s *Server) follow(ctx context.Context, j *journey, out sink) error {
+	var failed []error
+	attempts := 0
+	for i, target := range j.decision.Plan {
+		d := j.now.deployments[target.Deployment]
+		last := i == len(j.decision.Plan)-1 && attempts == 0
+		if attempts == j.now.Retries.MaxAttempts || !j.now.Router.Acquire(d.Name, last) {
+			continue
+		}
+		s.retries.earn(d.Name, j.now.Retries.Budget)
+		for repeats := 0; ; repeats++ {
+			if j.purse.cover(ctx, d) != nil {
+				break // this attempt cannot be paid for; a cheaper one may
+			}
+			attempts++
+			err := s.attempt(ctx, j, d, target.Fallback, out)
+			if err == nil || out.begun() || !goesOn(err, j.now.Retries) {
+				return err
+			}
+			failed = append(failed, err)
+			alone := len(j.decision.Plan) == 1 && repeats < 2 && attempts < j.now.Retries.MaxAttempts
+			if !alone || !repeatable(err) || !s.retries.spend(d.Name) || !pause(ctx, repeats) || !j.now.Router.Acquire(d.Name, false) {
+				break
+			}
+		}
+	}
+	return j.explain(failed)
+}

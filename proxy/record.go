@@ -1,0 +1,171 @@
+package proxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/routing"
+)
+
+// Record is what happened to one request. Log line, decision log, metrics and
+// dashboard are all written from it. It holds no text of prompts or answers.
+type Record struct {
+	routing.Decision
+	Model     string          `json:"model"` // as the client asked
+	Status    int             `json:"status"`
+	Code      string          `json:"code,omitempty"` // the error's, when there was one
+	Attempts  []AttemptRecord `json:"attempts"`
+	Tokens    TokenRecord     `json:"tokens"`
+	Cost      USD             `json:"cost_usd"`
+	Reserved  USD             `json:"reserved_usd"`
+	LatencyMS float64         `json:"latency_ms"`
+	TTFTMS    float64         `json:"ttft_ms"`
+	User      string          `json:"user"`
+	Stream    bool            `json:"stream"`
+	Fallback  bool            `json:"fallback"`
+	RequestID string          `json:"request_id"`
+	Session   string          `json:"-"`
+	Tags      string          `json:"tags,omitempty"`
+
+	route     string
+	overhead  time.Duration
+	remaining []budget.Status // budgets as they stood at admission
+	dropped   []string
+
+	decided    string      // the tier decided; Tier is the one that answered
+	answered   *deployment // nil when none did
+	upstreamID string
+}
+
+// AttemptRecord is one call of an upstream.
+type AttemptRecord struct {
+	Upstream  string  `json:"upstream"`
+	Outcome   string  `json:"outcome"` // ok, or the error's code
+	Status    int     `json:"status"`
+	LatencyMS float64 `json:"latency_ms"`
+	Cost      USD     `json:"cost_usd"`
+
+	tier string
+}
+
+// TokenRecord is the usage of all attempts together.
+type TokenRecord struct {
+	Input      int64 `json:"input"`
+	Output     int64 `json:"output"`
+	Cached     int64 `json:"cached_input"`
+	CacheWrite int64 `json:"cache_write"`
+	Reasoning  int64 `json:"reasoning"`
+}
+
+// USD is an amount whose JSON is a plain decimal number of dollars.
+type USD budget.Nanodollars
+
+// MarshalJSON writes dollars with at most nine places.
+func (u USD) MarshalJSON() ([]byte, error) { return []byte(budget.Nanodollars(u).USD()), nil }
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (u *USD) UnmarshalJSON(b []byte) error {
+	n, err := budget.ParseUSD(string(b))
+	*u = USD(n)
+	return err
+}
+
+func millis(d time.Duration) float64 {
+	return float64(d.Round(time.Microsecond)) / float64(time.Millisecond)
+}
+
+// publish writes the record wherever it is read. Called once a request.
+func (s *Server) publish(now *setup, r *Record) {
+	user := r.User
+	if !now.PlainUsers {
+		r.User = hashUser(user)
+	}
+	s.metrics.observe(r)
+	s.recent.add(r)
+	if now.Decisions != nil {
+		if line, err := json.Marshal(r); err == nil {
+			now.Decisions.Write(append(line, '\n'))
+		}
+	}
+	logRecord(now.Log, r)
+}
+
+func logRecord(log *slog.Logger, r *Record) {
+	level := slog.LevelInfo
+	if r.Status >= 500 {
+		level = slog.LevelWarn
+	}
+	if !log.Enabled(context.Background(), level) {
+		return
+	}
+	upstream := r.Upstream
+	log.LogAttrs(context.Background(), level, "request",
+		slog.String("request_id", r.RequestID),
+		slog.String("decision", r.ID),
+		slog.String("route", r.route),
+		slog.Int("status", r.Status),
+		slog.String("code", r.Code),
+		slog.String("tier", r.Tier),
+		slog.String("upstream", upstream),
+		slog.String("reason", r.Reason),
+		slog.Int("attempts", len(r.Attempts)),
+		slog.Bool("fallback", r.Fallback),
+		slog.Bool("stream", r.Stream),
+		slog.String("user", r.User),
+		slog.Int64("input_tokens", r.Tokens.Input),
+		slog.Int64("output_tokens", r.Tokens.Output),
+		slog.String("cost_usd", budget.Nanodollars(r.Cost).USD()),
+		slog.Float64("latency_ms", r.LatencyMS),
+		slog.Float64("ttft_ms", r.TTFTMS),
+		slog.Float64("overhead_ms", millis(r.overhead)),
+	)
+}
+
+// hashUser is a name for logs that tells users apart without naming them.
+func hashUser(user string) string {
+	if user == "" || user == anonymousUser {
+		return user
+	}
+	sum := sha256.Sum256([]byte(user))
+	return "h:" + hex.EncodeToString(sum[:6])
+}
+
+// recent keeps the last records.
+type recent struct {
+	mu   sync.Mutex
+	ring []*Record
+	next int
+}
+
+func newRecent(n int) *recent { return &recent{ring: make([]*Record, n)} }
+
+func (r *recent) add(rec *Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ring[r.next] = rec
+	r.next = (r.next + 1) % len(r.ring)
+}
+
+// list returns at most n records, the newest first.
+func (r *recent) list(n int) []*Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []*Record
+	for i := range r.ring {
+		rec := r.ring[(r.next-1-i+2*len(r.ring))%len(r.ring)]
+		if rec == nil || len(out) == n {
+			break
+		}
+		out = append(out, rec)
+	}
+	return out
+}
+
+// USD is u as a plain decimal.
+func (u USD) USD() string { return budget.Nanodollars(u).USD() }

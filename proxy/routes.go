@@ -1,0 +1,215 @@
+package proxy
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/inference-router/inference-router/budget"
+)
+
+// access says who may use a route.
+type access int
+
+const (
+	public access = iota // anybody, in every mode
+	caller               // with keys: whoever has one
+	admin                // sidecar: anybody; else a key with admin: true
+)
+
+// route is one line of the table below.
+type route struct {
+	method, path string
+	access       access
+	serve        func(w http.ResponseWriter, r *http.Request) error
+	// travel is set instead of serve for requests that go to an upstream: they
+	// are recorded.
+	travel func(w http.ResponseWriter, r *http.Request, j *journey) error
+}
+
+// table lists every route there is.
+func (s *Server) table() []route {
+	docs := s.docs()
+	return []route{
+		{method: "POST", path: "/v1/chat/completions", access: caller, travel: s.chat},
+		{method: "POST", path: "/v1/embeddings", access: caller, travel: s.embed},
+		{method: "GET", path: "/v1/models", access: caller, serve: s.listModels},
+		{method: "GET", path: "/v1/models/*", access: caller, serve: s.getModel},
+		{method: "POST", path: "/v1/route", access: caller, serve: s.dryRun},
+		{method: "GET", path: "/", access: public, serve: s.index},
+		{method: "POST", path: "/query", access: caller, travel: s.query},
+		{method: "POST", path: "/query/stream", access: caller, travel: s.queryStream},
+		{method: "GET", path: "/tiers", access: caller, serve: s.listTiers},
+		{method: "POST", path: "/debug/complexity", access: caller, serve: s.debugComplexity},
+		{method: "GET", path: "/docs", access: public, serve: docs},
+		{method: "GET", path: "/docs/*", access: public, serve: docs},
+		{method: "GET", path: "/openapi.json", access: public, serve: s.openapi},
+		{method: "GET", path: "/livez", access: public, serve: s.livez},
+		{method: "GET", path: "/readyz", access: public, serve: s.readyz},
+		{method: "GET", path: "/healthz", access: public, serve: s.readyz},
+		{method: "GET", path: "/dashboard", access: admin, serve: s.dashboard},
+		{method: "GET", path: "/metrics", access: admin, serve: s.serveMetrics},
+		{method: "GET", path: "/budgets", access: admin, serve: s.listBudgets},
+		{method: "DELETE", path: "/stats/reset", access: admin, serve: s.resetStats},
+	}
+}
+
+// routes builds the handler for the admin routes, the others, or both. The
+// probes are on either.
+func (s *Server) routes(withAdmin, withData bool) http.Handler {
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.IPExtractor = echo.ExtractIPDirect()
+	e.HTTPErrorHandler = func(err error, c echo.Context) {
+		if !c.Response().Committed {
+			writeRefusal(c.Response(), describe(err))
+		}
+	}
+	e.Pre(s.guard)
+	for _, r := range s.table() {
+		probe := r.path == "/livez" || r.path == "/readyz" || r.path == "/healthz"
+		if probe || r.access == admin && withAdmin || r.access != admin && withData {
+			e.Add(r.method, r.path, s.handler(r))
+		}
+	}
+	return e
+}
+
+// guard is what holds for every request: an id, a path without tricks, a host
+// that is ours, and that a panic is one request's and not the process's.
+func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		w, r := c.Response(), c.Request()
+		id := requestID(r.Header)
+		w.Header()["X-Request-Id"] = []string{id}
+		defer func() {
+			if p := recover(); p != nil {
+				err = s.recovered(c, p, id)
+			}
+		}()
+		if now := s.current.Load(); now.Loopback && !now.local(r) {
+			return forbidden("this listener is for this machine: Host and Origin must be localhost, 127.0.0.1, [::1] or in server.hosts")
+		}
+		if strings.Contains(r.URL.Path, "//") || strings.Contains(r.URL.Path, "..") || trickyPath(r.URL.EscapedPath()) {
+			return invalid("", "the path must be plain: no encoded slashes, no dots, no doubled slashes")
+		}
+		return next(c)
+	}
+}
+
+// recovered answers for a handler that panicked. After the first byte nothing
+// honest can be said, so the connection is aborted.
+func (s *Server) recovered(c echo.Context, p any, id string) error {
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	s.metrics.panics.Inc()
+	s.current.Load().Log.Error("panic", slog.String("request_id", id), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+	if c.Response().Committed {
+		panic(http.ErrAbortHandler)
+	}
+	return errors.New("internal error")
+}
+
+func trickyPath(escaped string) bool {
+	if strings.IndexByte(escaped, '%') < 0 {
+		return false
+	}
+	lower := strings.ToLower(escaped)
+	for _, trick := range []string{"%2f", "%5c", "%00", "%2e"} {
+		if strings.Contains(lower, trick) && !strings.HasPrefix(lower, "/v1/models/") {
+			return true
+		}
+	}
+	return false
+}
+
+// local checks Host, and Origin where a browser sent one.
+func (s *setup) local(r *http.Request) bool {
+	if !s.allowedHost(r.Host) {
+		return false
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && s.allowedHost(u.Host)
+}
+
+// requestID is the client's own id where it is a decent one, else a new one.
+func requestID(h http.Header) string {
+	id := h.Get("X-Request-Id")
+	if id == "" || len(id) > 128 {
+		return budget.NewID()
+	}
+	for i := range len(id) {
+		if id[i] <= ' ' || id[i] > '~' {
+			return budget.NewID()
+		}
+	}
+	return id
+}
+
+// handler checks who may use the route, and records those that travel.
+func (s *Server) handler(r route) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		w, req := c.Response(), c.Request()
+		if err := s.current.Load().permit(r.access, req); err != nil {
+			return err
+		}
+		if r.serve != nil {
+			return r.serve(w, req)
+		}
+		j := s.depart(r.path, w.Header().Get("X-Request-Id"))
+		defer func() {
+			if p := recover(); p != nil {
+				s.publish(j.now, j.arrive(errors.New("panic")))
+				panic(p)
+			}
+		}()
+		err := r.travel(w, req, j)
+		if err != nil && !w.Committed {
+			j.explainRefusal(w.Header())
+			writeRefusal(w, describe(err))
+		}
+		s.publish(j.now, j.arrive(err))
+		return nil
+	}
+}
+
+// permit checks a route's access. Requests that travel are identified in full
+// on their way.
+func (s *setup) permit(a access, r *http.Request) error {
+	if a == public || s.Identity.Mode == ModeSidecar {
+		return nil
+	}
+	if a == caller && s.Identity.Mode != ModeKeys {
+		return nil
+	}
+	key := s.lookupKey(bearer(r.Header))
+	switch {
+	case key == nil && s.Identity.Mode == ModeKeys:
+		return unauthorized("a valid API key of this proxy is needed: Authorization: Bearer <key>")
+	case a == admin && (key == nil || !key.Admin):
+		return forbidden("this route needs a key with admin: true")
+	}
+	return nil
+}
+
+// explainRefusal says in headers how far a refused request came.
+func (j *journey) explainRefusal(h http.Header) {
+	if d := j.decision; d != nil {
+		h["X-Router-Decision"] = []string{d.ID}
+		h["X-Router-Strategy"] = []string{d.Strategy}
+		h["X-Router-Reason"] = []string{d.Reason}
+	}
+	if j.purse != nil {
+		writeTotals(h, j)
+	}
+}
