@@ -180,6 +180,9 @@ func (b *Bedrock) runtimeOptions(o *bedrockruntime.Options) {
 		o.BearerAuthTokenProvider = bearer.StaticTokenProvider{Token: bearer.Token{Value: c.APIKey.Reveal()}}
 		o.AuthSchemePreference = []string{"httpBearerAuth"}
 	}
+	if c.APIKey == "" && (c.Profile != "" || c.Credentials != nil) {
+		o.AuthSchemePreference = []string{"sigv4"} // over an API key in the environment
+	}
 	if strings.HasPrefix(c.Endpoint, "http:") {
 		o.BearerAuthSigner = plainBearer{}
 	}
@@ -310,8 +313,12 @@ func (b *Bedrock) converse(ctx context.Context, r *translate.Request) (*translat
 		}
 		resp, err := b.call(ctx, operation, b.config.Model, q.Body)
 		var failed *translate.UpstreamError
-		if err == nil || !again || !errors.As(err, &failed) {
-			return q, resp, err
+		if err == nil {
+			q.Body = nil // a stream may last: it need not keep what is sent
+			return q, resp, nil
+		}
+		if !again || !errors.As(err, &failed) {
+			return nil, nil, err
 		}
 		relaxed, ok := options.Relax(failed)
 		if !ok {
@@ -368,26 +375,26 @@ type bedrockOperation struct {
 	path   string
 	accept string
 	invoke func(context.Context, *bedrockruntime.Client, *string, func(*bedrockruntime.Options)) error
-	result any // what the typed call expects its last step to return
+	result func() any // what the typed call expects its last step to return
 }
 
 var (
 	converseCall = bedrockOperation{
-		path: "converse", accept: "application/json", result: &bedrockruntime.ConverseOutput{},
+		path: "converse", accept: "application/json", result: func() any { return &bedrockruntime.ConverseOutput{} },
 		invoke: func(ctx context.Context, c *bedrockruntime.Client, model *string, o func(*bedrockruntime.Options)) error {
 			_, err := c.Converse(ctx, &bedrockruntime.ConverseInput{ModelId: model}, o)
 			return err
 		},
 	}
 	streamCall = bedrockOperation{
-		path: "converse-stream", accept: "application/vnd.amazon.eventstream", result: &bedrockruntime.ConverseStreamOutput{},
+		path: "converse-stream", accept: "application/vnd.amazon.eventstream", result: func() any { return &bedrockruntime.ConverseStreamOutput{} },
 		invoke: func(ctx context.Context, c *bedrockruntime.Client, model *string, o func(*bedrockruntime.Options)) error {
 			_, err := c.ConverseStream(ctx, &bedrockruntime.ConverseStreamInput{ModelId: model}, o)
 			return err
 		},
 	}
 	invokeCall = bedrockOperation{
-		path: "invoke", accept: "application/json", result: &bedrockruntime.InvokeModelOutput{},
+		path: "invoke", accept: "application/json", result: func() any { return &bedrockruntime.InvokeModelOutput{} },
 		invoke: func(ctx context.Context, c *bedrockruntime.Client, model *string, o func(*bedrockruntime.Options)) error {
 			_, err := c.InvokeModel(ctx, &bedrockruntime.InvokeModelInput{ModelId: model}, o)
 			return err
@@ -467,7 +474,7 @@ func (rawDeserializer) ID() string { return "OperationDeserializer" }
 
 func (d rawDeserializer) HandleDeserialize(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	out, metadata, err := next.HandleDeserialize(ctx, in)
-	out.Result = d.call.operation.result
+	out.Result = d.call.operation.result()
 	return out, metadata, err
 }
 
