@@ -455,6 +455,9 @@ func TestAnthropicErrors(t *testing.T) {
 			if e.Kind != tt.want || e.Code != tt.code || e.Status != tt.status || e.RetryAfter != 3*time.Second || e.Billed != BilledNothing {
 				t.Errorf("got %+v, want kind %s, code %s", *e, tt.want, tt.code)
 			}
+			if tt.kind != "" && (e.Err == nil || !strings.Contains(e.Err.Error(), tt.message)) {
+				t.Errorf("got %v for our log, want their own words", e.Err)
+			}
 			if !strings.Contains(e.Message, tt.says) || strings.Contains(e.Message, "org-123") {
 				t.Errorf("got message %q, want it to say %q and nothing of our account", e.Message, tt.says)
 			}

@@ -36,10 +36,23 @@ func anthropicError(detail gjson.Result, status int) *UpstreamError {
 		byType = status
 	}
 	e := anthropicFailure(byType)
-	e.Status = status
-	if e.Kind != KindInvalid {
-		return e
+	if e.Kind == KindInvalid {
+		e = anthropicRefusal(e, message)
 	}
+	e.Status = status
+	if kind != "" {
+		e.Err = &AnthropicFault{Type: kind, Message: message}
+	}
+	return e
+}
+
+// AnthropicFault is an error in Anthropic's own words, for our log.
+type AnthropicFault struct{ Type, Message string }
+
+func (f *AnthropicFault) Error() string { return f.Type + ": " + f.Message }
+
+// anthropicRefusal is a request refused as invalid, with what they say of it.
+func anthropicRefusal(e *UpstreamError, message string) *UpstreamError {
 	says := func(texts ...string) bool {
 		low := strings.ToLower(message)
 		return slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(low, t) })
@@ -47,13 +60,9 @@ func anthropicError(detail gjson.Result, status int) *UpstreamError {
 	switch {
 	// Three things said of our account, as if the request were invalid.
 	case says("credit balance is too low", "api usage limits"):
-		e = anthropicFailure(402)
-		e.Status = status
-		return e
+		return anthropicFailure(402)
 	case says("organization has been disabled"):
-		e = anthropicFailure(403)
-		e.Status = status
-		return e
+		return anthropicFailure(403)
 	case says("prompt is too long", "exceed context limit", "context window"):
 		e.Code = "context_length_exceeded"
 	}
