@@ -39,7 +39,9 @@ func anthropicError(detail gjson.Result, status int) *UpstreamError {
 	if e.Kind == KindInvalid {
 		e = anthropicRefusal(e, message)
 	}
-	e.Status = status
+	if e.Status = status; status == 0 && e.Kind == KindInvalid { // within a stream
+		e.Status = byType
+	}
 	if kind != "" {
 		e.Err = &AnthropicFault{Type: kind, Message: message}
 	}
