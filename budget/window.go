@@ -26,11 +26,11 @@ type period struct {
 	kind kind
 	days int64          // for everyNDays
 	zone *time.Location // nil is UTC
-	last atomic.Pointer[span]
+	last atomic.Pointer[interval]
 }
 
-// span is one window of a period.
-type span struct {
+// interval is one window of a period.
+type interval struct {
 	start, end int64 // Unix seconds, end excluded
 	ends       time.Time
 	id         string
@@ -177,19 +177,19 @@ func (w Window) At(t time.Time) (id string, end time.Time) {
 	if s := p.last.Load(); s != nil && s.start <= now && now < s.end {
 		return s.id, s.ends
 	}
-	s := p.span(t)
+	s := p.interval(t)
 	p.last.Store(s)
 	return s.id, s.ends
 }
 
-// span computes the window around t.
-func (p *period) span(t time.Time) *span {
+// interval computes the window around t.
+func (p *period) interval(t time.Time) *interval {
 	zone := p.zone
 	if zone == nil {
 		zone = time.UTC
 	}
 	t = t.In(zone)
-	var s span
+	var s interval
 	year, month, day := t.Date()
 	today := dayNumber(year, month, day)
 	first, next := today, today+1 // days since 1970-01-01, next excluded
@@ -225,7 +225,7 @@ func (p *period) span(t time.Time) *span {
 
 // hourAround is the hour of the zone's clock that t falls into, cut short where
 // the clock is changed in its midst.
-func hourAround(t time.Time) span {
+func hourAround(t time.Time) interval {
 	_, offset := t.Zone()
 	start := t.Unix() - floorMod(t.Unix()+int64(offset), secondsPerHour)
 	end := start + secondsPerHour
@@ -236,7 +236,7 @@ func hourAround(t time.Time) span {
 	if !changes.IsZero() {
 		end = min(end, changes.Unix())
 	}
-	return span{start: start, end: end, id: "h" + time.Unix(start, 0).UTC().Format("200601021504")}
+	return interval{start: start, end: end, id: "h" + time.Unix(start, 0).UTC().Format("200601021504")}
 }
 
 // midnight is the first second of a day, given in days since 1970-01-01, in a

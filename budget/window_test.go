@@ -100,7 +100,7 @@ func TestWindowsFollowOneAnotherWithoutGaps(t *testing.T) {
 					t.Fatalf("%s: window of %s ends at %s, before it", w, at, end)
 				}
 				for _, inside := range []time.Time{at.Add(end.Sub(at) / 2), end.Add(-time.Second)} {
-					if got := w.get().span(inside); got.id != id || got.end != end.Unix() {
+					if got := w.get().interval(inside); got.id != id || got.end != end.Unix() {
 						t.Fatalf("%s: At(%s) = %s until %s, want %s until %s", w, inside, got.id, got.ends, id, end)
 					}
 				}
@@ -108,7 +108,7 @@ func TestWindowsFollowOneAnotherWithoutGaps(t *testing.T) {
 					t.Fatalf("%s: id %s still holds at the window's end %s", w, id, end)
 				}
 				if windows > 0 {
-					if s := w.get().span(at); s.start != at.Unix() {
+					if s := w.get().interval(at); s.start != at.Unix() {
 						t.Fatalf("%s: window %s starts at %d, want %d where the one before ended", w, id, s.start, at.Unix())
 					}
 				}
@@ -192,7 +192,7 @@ func BenchmarkWindowAt(b *testing.B) {
 		b.Run(zone+" uncached", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				w.get().span(now)
+				w.get().interval(now)
 			}
 		})
 	}

@@ -48,8 +48,6 @@ type Request struct {
 	// ClientKey is the caller's own credential, for upstreams to which it is
 	// passed on. The proxy sets it; it is never part of Body.
 	ClientKey Secret
-	// AnswerModel is what a translated answer says in "model".
-	AnswerModel string
 	// Forward are the caller's headers that go on to a pass-through upstream,
 	// by canonical name: traceparent, say. The proxy fills it from its
 	// allow-list.
