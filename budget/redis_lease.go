@@ -86,6 +86,10 @@ func (l *redisLease) divide() {
 		}
 		byTag[s.view.tag] = append(byTag[s.view.tag], s)
 	}
+	// The global budget comes last.
+	slices.SortStableFunc(tags, func(a, b string) int {
+		return strings.Compare(string(byTag[b][0].limit.Scope), string(byTag[a][0].limit.Scope))
+	})
 	for _, tag := range tags {
 		l.parts = append(l.parts, l.part(byTag[tag]))
 	}
@@ -178,8 +182,8 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 			l.bind(r.store.now())
 		}
 		final := (reclaimed || !l.reclaimable()) && (waits >= maxWaits || !l.slicedElsewhere())
-		calls := l.calls(target, final)
-		if err := r.queue.do(calls, began.Add(max(patience, 2*r.store.timeout))); err != nil {
+		calls, err := l.send(l.calls(target, final), began)
+		if err != nil {
 			if !errors.Is(err, errNotSent) {
 				doubtful++
 			}
@@ -220,23 +224,45 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 	return l.unanswered(doubtful, errLost)
 }
 
+// send makes the calls for the parts one after the other, up to the first that
+// is not admitted: one round trip, but for a cluster. The parts are in such an
+// order that what is held for a moment by a request that is denied after all
+// stands in nobody's way who would not be denied as well.
+func (l *redisLease) send(calls []*call, began time.Time) (sent []*call, err error) {
+	r := l.ledger
+	until := began.Add(max(patience, 2*r.store.timeout))
+	for i := range calls {
+		if err := r.queue.do(calls[i:i+1:i+1], until); err != nil {
+			return nil, err
+		}
+		if text, _ := calls[i].reply.(string); text == "" || text[0] != 'A' {
+			return calls[:i+1], nil
+		}
+	}
+	return calls, nil
+}
+
 // calls are what asks for target: one for each part.
 func (l *redisLease) calls(target Nanodollars, final bool) []*call {
-	r := l.ledger
-	e := r.epoch.Load()
-	fresh := "1"
+	mode := "1"
 	switch {
 	case l.bound:
-		fresh = "0"
+		mode = "0"
 	case !final:
-		fresh = "2"
+		mode = "2"
 	}
+	return l.holds(target, mode)
+}
+
+func (l *redisLease) holds(target Nanodollars, mode string) []*call {
+	r := l.ledger
+	e := r.epoch.Load()
 	calls := make([]*call, len(l.parts))
 	for i := range l.parts {
 		p := &l.parts[i]
 		args := make([]any, 0, 9+5*len(p.shares))
 		args = append(args, r.epochArg(e), r.store.clockArg(), r.store.now()+staleAfter.Milliseconds(),
-			l.ID, int64(target), r.config.Lease.Milliseconds(), e.gen, fresh)
+			l.ID, int64(target), r.config.Lease.Milliseconds(), e.gen, mode)
 		for _, s := range p.shares {
 			gross, corrected := s.view.floors(e.gen)
 			args = append(args, limitArg(s.limit), s.view.start, s.view.ends, gross, corrected)
@@ -323,27 +349,30 @@ func (l *redisLease) admitted(target Nanodollars) {
 
 // denied undoes the parts that were admitted and names the tightest budget.
 func (l *redisLease) denied(calls []*call, target Nanodollars) error {
-	extra := target - l.held
+	if before := len(calls) - 1; before > 0 {
+		l.undo(before)
+	}
 	var worst *Status
-	for i, c := range calls {
-		text, _ := c.reply.(string)
-		if text[0] == 'A' && l.held == 0 {
-			l.ledger.queue.add(&settlement{lease: l, parts: l.parts[i : i+1 : i+1], tombstone: "D"})
-		}
-		if text[0] == 'A' {
-			continue
-		}
-		for _, s := range l.parts[i].shares {
-			s.view.mu.Lock()
-			status := s.view.status(s.limit)
-			s.view.mu.Unlock()
-			short := s.limit.Amount - status.Spent - status.Reserved
-			if s.limit.Hard && (worst == nil || short < extra && tighter(status, *worst)) {
-				worst = &status
-			}
+	for _, status := range l.statuses() {
+		if worst == nil || status.Limit.Hard && (!worst.Limit.Hard || tighter(status, *worst)) {
+			worst = &status
 		}
 	}
-	return &ExceededError{Budget: *worst, Needed: extra}
+	return &ExceededError{Budget: *worst, Needed: target - l.held}
+}
+
+// undo gives back what the first parts have just admitted.
+func (l *redisLease) undo(parts int) {
+	r := l.ledger
+	if l.held == 0 {
+		// An error means that the ledger is closed: the lease will run out.
+		_ = r.queue.add(&settlement{lease: l, parts: l.parts[:parts:parts], tombstone: "D"})
+		return
+	}
+	for _, c := range l.holds(l.held, "t")[:parts] {
+		// When it fails, too much is held until the request is settled.
+		_ = r.queue.do([]*call{c}, time.Now().Add(2*r.store.timeout))
+	}
 }
 
 // unanswered gives up. What may have been held is given back when Redis can be
