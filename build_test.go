@@ -19,7 +19,7 @@ func mustBuild(t *testing.T, src string, env variables) proxy.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(b.decisions.close)
+	t.Cleanup(func() { b.close() })
 	parts, err := b.build(c)
 	if err != nil {
 		t.Fatal(err)

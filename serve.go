@@ -56,7 +56,7 @@ func serve(ctx context.Context, c console, file string, told signals) error {
 	if err != nil {
 		return err
 	}
-	defer b.decisions.close()
+	defer b.finish()
 	if err := b.decisions.open(config.Log.Decisions); err != nil {
 		return err
 	}
@@ -95,6 +95,7 @@ type service struct {
 	proxy  *proxy.Server
 	front  *front
 	config atomic.Pointer[Config]
+	parts  proxy.Config // what proxy was built from; of reload alone
 }
 
 // newService builds the proxy and opens its listeners.
@@ -103,7 +104,7 @@ func newService(b *builder, c *Config) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{builder: b, front: newFront(b.log)}
+	s := &service{builder: b, front: newFront(b.log), parts: parts}
 	if s.proxy, err = proxy.New(parts); err != nil {
 		return nil, err
 	}
@@ -141,8 +142,22 @@ func (s *service) reload(c *Config) error {
 		return err
 	}
 	s.config.Store(&fixed)
+	closeIdle(s.parts)
+	s.parts = parts
 	s.warn(&fixed)
 	return nil
+}
+
+// closeIdle lets go of the connections that clients no longer in use have
+// kept. Requests that run on with them are not disturbed.
+func closeIdle(parts proxy.Config) {
+	for _, t := range parts.Tiers {
+		for _, d := range t.Deployments {
+			if client, ok := d.Upstream.(interface{ Close() }); ok {
+				client.Close()
+			}
+		}
+	}
 }
 
 // warn logs what is no error but ought to be known: prices that are guessed.
@@ -197,6 +212,13 @@ func (s *service) drain(delay, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(s.front.base, timeout)
 	defer cancel()
 	s.front.shutdown(ctx, proxy.ErrShutdown)
+}
+
+// finish closes the builder and logs what could not be sent or written.
+func (b *builder) finish() {
+	if err := b.close(); err != nil {
+		b.log.Error("closing", "error", err)
+	}
 }
 
 // logging is the process' log, written by a goroutine of its own so that a
@@ -275,7 +297,6 @@ func (d *decisionLog) Write(line []byte) (int, error) {
 }
 
 // close writes what is queued and ends the goroutine.
-func (d *decisionLog) close() {
-	_ = d.queue.Close()
-	_ = d.open("")
+func (d *decisionLog) close() error {
+	return errors.Join(d.queue.Close(), d.open(""))
 }
