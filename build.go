@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"github.com/inference-router/inference-router/proxy"
 	"github.com/inference-router/inference-router/proxy/upstream"
 	"github.com/inference-router/inference-router/routing"
+	"github.com/inference-router/inference-router/translate"
 )
 
 // builder turns a configuration into the parts of the proxy. It keeps what
@@ -24,8 +26,10 @@ import (
 type builder struct {
 	log       *slog.Logger
 	ledger    ledger
+	storeUp   func() bool // nil without a shared store
 	state     *routing.State
 	decisions *decisionLog
+	ends      []func(context.Context) error // what close does, last first
 	// faults is the share of calls that simulated upstreams fail, and seed what
 	// they draw from.
 	faults float64
@@ -40,11 +44,31 @@ type ledger interface {
 
 func newBuilder(c *Config, log *slog.Logger) (*builder, error) {
 	b := &builder{log: log, state: routing.NewState(), decisions: newDecisionLog()}
-	if c.Redis.URL != "" {
-		return nil, Problems{c.problem("redis.url", "not supported yet")}
+	b.atEnd(func(context.Context) error { return b.decisions.close() })
+	if c.Redis.URL == "" {
+		b.ledger = budget.NewMemory(budget.MemoryConfig{Lease: time.Duration(c.Redis.Lease)})
+		return b, nil
 	}
-	b.ledger = budget.NewMemory(budget.MemoryConfig{Lease: time.Duration(c.Redis.Lease)})
+	if err := b.openRedis(c); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
 	return b, nil
+}
+
+func (b *builder) atEnd(do func(context.Context) error) { b.ends = append(b.ends, do) }
+
+// settleTime is how long the ledger has to send its last settlements.
+const settleTime = 5 * time.Second
+
+// close writes and sends what is left to, once no request is running.
+func (b *builder) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+	defer cancel()
+	var all error
+	for _, end := range slices.Backward(b.ends) {
+		all = errors.Join(all, end(ctx))
+	}
+	return all
 }
 
 // build makes the proxy's configuration. It changes nothing that is in use.
@@ -72,6 +96,7 @@ func (b *builder) build(c *Config) (proxy.Config, error) {
 			NeverUnknown: c.Retries.OnUnknown == "never",
 		},
 		Lease:      time.Duration(c.Redis.Lease),
+		StoreUp:    b.storeUp,
 		Log:        b.log,
 		PlainUsers: c.Log.Users == "plain",
 	}
@@ -191,19 +216,30 @@ func (b *builder) embeddings(c *Config) ([]proxy.Deployment, error) {
 	var all []proxy.Deployment
 	for i := range c.Embeddings {
 		u := &c.Embeddings[i]
-		client, err := b.upstream(c, u, "embeddings", 0)
+		embedder, err := b.embedder(c, u)
 		if err != nil {
 			return nil, Problems{c.problem(u.key, "%v", err)}
-		}
-		embedder, ok := client.(proxy.Embedder)
-		if !ok {
-			return nil, Problems{c.problem(join(u.key, "provider"), "%s makes no embeddings", u.Provider)}
 		}
 		d := deployment(u)
 		d.Embedder = embedder
 		all = append(all, d)
 	}
 	return all, nil
+}
+
+func (b *builder) embedder(c *Config, u *Upstream) (proxy.Embedder, error) {
+	client, err := b.upstream(c, u, "embeddings", 0)
+	if err != nil {
+		return nil, err
+	}
+	if bedrock, ok := client.(*upstream.Bedrock); ok {
+		return upstream.NewBedrockEmbeddings(upstream.BedrockEmbeddingsConfig{Name: u.Name, Model: u.Model, Client: bedrock})
+	}
+	embedder, ok := client.(proxy.Embedder)
+	if !ok {
+		return nil, fmt.Errorf("provider %s makes no embeddings", u.Provider)
+	}
+	return embedder, nil
 }
 
 // deployment is the upstream as the proxy bills and calls it, but for its client.
@@ -213,7 +249,7 @@ func deployment(u *Upstream) proxy.Deployment {
 		Provider:   u.Provider,
 		Model:      u.Model,
 		Price:      u.billed,
-		MaxOutput:  least(u.MaxOutputTokens, u.Capabilities.MaxOutput),
+		MaxOutput:  least(u.MaxOutputTokens, capabilities(u).MaxOutput),
 		LimitField: "max_tokens",
 		KeepUsage:  u.Provider == "openrouter",
 		Set:        texts(u.Params.Set),
@@ -247,6 +283,7 @@ func texts(values map[string]jsonValue) map[string]string {
 // place that knows which providers there are; place is the tier's, from 0 for
 // the least capable to 1.
 func (b *builder) upstream(c *Config, u *Upstream, tier string, place float64) (proxy.Upstream, error) {
+	connect := time.Duration(cmp.Or(u.Timeouts.Connect, c.Timeouts.Connect))
 	switch u.Provider {
 	case "simulated":
 		// A more capable model takes longer.
@@ -255,17 +292,61 @@ func (b *builder) upstream(c *Config, u *Upstream, tier string, place float64) (
 			TTFT:            time.Duration(150+550*place) * time.Millisecond,
 			TokensPerSecond: 140 - 90*place,
 		}), nil
-	case "bedrock", "anthropic":
-		return nil, fmt.Errorf("provider %s is not supported yet", u.Provider)
+	case "bedrock":
+		return newBedrock(c, u, connect)
+	case "anthropic":
+		return upstream.NewAnthropic(upstream.AnthropicConfig{
+			Name: u.Name, Model: u.Model, Endpoint: u.Endpoint, APIKey: u.APIKey,
+			ForwardClientKey: u.APIKey == clientKey,
+			Headers:          headers(u),
+			Connect:          connect,
+			Capabilities:     translate.CapabilityOverrides(u.Capabilities),
+			Translate:        translation(c),
+			MaxTokens:        u.MaxOutputTokens,
+		})
 	default:
 		return upstream.NewOpenAI(upstream.OpenAIConfig{
 			Name: u.Name, Provider: u.Provider, BaseURL: u.BaseURL,
 			APIKey:           u.APIKey,
 			ForwardClientKey: u.APIKey == clientKey,
 			Headers:          headers(u),
-			Connect:          time.Duration(cmp.Or(u.Timeouts.Connect, c.Timeouts.Connect)),
+			Connect:          connect,
 		})
 	}
+}
+
+// newBedrock takes the region from the upstream, else from where the AWS SDK
+// looks, else from the first upstream of the file that has one.
+func newBedrock(c *Config, u *Upstream, connect time.Duration) (*upstream.Bedrock, error) {
+	config := upstream.BedrockConfig{
+		Name: u.Name, Model: u.Model, Region: u.Region, Profile: u.Profile, Endpoint: u.Endpoint, APIKey: u.APIKey,
+		Headers:      headers(u),
+		Connect:      connect,
+		Capabilities: translate.CapabilityOverrides(u.Capabilities),
+		Translate:    translation(c),
+	}
+	client, err := upstream.NewBedrock(config)
+	if config.Region = c.firstRegion(); err != nil && u.Region == "" && config.Region != "" {
+		if again, err := upstream.NewBedrock(config); err == nil {
+			return again, nil
+		}
+	}
+	return client, err
+}
+
+func (c *Config) firstRegion() string {
+	for _, upstreams := range append(c.upstreamLists(), c.Embeddings) {
+		for _, u := range upstreams {
+			if u.Region != "" {
+				return u.Region
+			}
+		}
+	}
+	return ""
+}
+
+func translation(c *Config) translate.Options {
+	return translate.Options{Unsupported: c.Translate.Unsupported, RemoteImages: c.Translate.RemoteImages, ImageHosts: c.Translate.ImageHosts}
 }
 
 func headers(u *Upstream) map[string]string {
@@ -299,20 +380,27 @@ func (b *builder) router(c *Config) (*routing.Router, error) {
 	return router, nil
 }
 
-// routed is the upstream as routing sees it. What an unknown model takes is
-// left to its provider to judge.
+// routed is the upstream as routing sees it.
 func routed(u *Upstream) routing.Deployment {
-	images := true
-	if u.Capabilities.Images != nil {
-		images = *u.Capabilities.Images
-	}
+	caps := capabilities(u)
 	return routing.Deployment{
 		Name:    u.Name,
 		Weight:  u.Weight,
-		Context: cmp.Or(u.Capabilities.Context, budget.ContextWindow(u.Provider, u.Model)),
-		Images:  images,
-		Audio:   true,
+		Context: cmp.Or(caps.Context, budget.ContextWindow(u.Provider, u.Model)),
+		Images:  caps.Images,
+		Audio:   caps.Audio,
 	}
+}
+
+// capabilities are what the model takes: by the configuration, else by the
+// table of models we translate for. Whatever else a request has in it, the
+// provider of an OpenAI-compatible API judges best itself.
+func capabilities(u *Upstream) translate.Capabilities {
+	caps := translate.Capabilities{Images: true, Audio: true}
+	if u.Provider == "bedrock" || u.Provider == "anthropic" {
+		caps = translate.LookupCapabilities(u.Provider, u.Model)
+	}
+	return translate.CapabilityOverrides(u.Capabilities).Apply(caps)
 }
 
 // strategy makes a link of the chain. This switch is the one place that knows

@@ -24,8 +24,9 @@ func setupCheck(flags *flag.FlagSet) func(context.Context, console, []string) er
 		if err != nil {
 			return err
 		}
+		// Building touches no network: neither providers nor Redis are asked.
 		b := &builder{log: slog.New(slog.DiscardHandler), state: routing.NewState()}
-		if _, err := b.router(config); err != nil {
+		if _, err := b.build(config); err != nil {
 			return err
 		}
 		return config.report(c.out)

@@ -50,7 +50,7 @@ func demo(ctx context.Context, c console, address string, seed uint64, told sign
 	if err != nil {
 		return err
 	}
-	defer b.decisions.close()
+	defer b.finish()
 	b.faults, b.seed = demoFaults, seed
 	s, err := newService(b, config)
 	if err != nil {

@@ -56,10 +56,12 @@ func serve(ctx context.Context, c console, file string, told signals) error {
 	if err != nil {
 		return err
 	}
-	defer b.decisions.close()
-	if err := b.decisions.open(config.Log.Decisions); err != nil {
+	defer b.finish()
+	decisions, err := openLines(config.Log.Decisions)
+	if err != nil {
 		return err
 	}
+	b.decisions.swap(decisions)
 	s, err := newService(b, config)
 	if err != nil {
 		return err
@@ -70,15 +72,20 @@ func serve(ctx context.Context, c console, file string, told signals) error {
 		if err != nil {
 			return err
 		}
-		if err := s.reload(next); err != nil {
+		file, err := openLines(next.Log.Decisions)
+		if err != nil {
 			return err
 		}
+		if err := s.reload(next); err != nil {
+			return errors.Join(err, closeLines(file))
+		}
+		b.decisions.swap(file)
 		if names := needsRestart(current, next); names != "" {
 			log.Warn("changed, but only a restart applies it", "keys", names)
 		}
 		current = next
 		log.setLevel(next.Log.Level)
-		return b.decisions.open(next.Log.Decisions)
+		return nil
 	}}
 	reload.last, _ = os.ReadFile(file)
 	var watching sync.WaitGroup
@@ -95,6 +102,7 @@ type service struct {
 	proxy  *proxy.Server
 	front  *front
 	config atomic.Pointer[Config]
+	parts  proxy.Config // what proxy was built from; of reload alone
 }
 
 // newService builds the proxy and opens its listeners.
@@ -103,7 +111,7 @@ func newService(b *builder, c *Config) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{builder: b, front: newFront(b.log)}
+	s := &service{builder: b, front: newFront(b.log), parts: parts}
 	if s.proxy, err = proxy.New(parts); err != nil {
 		return nil, err
 	}
@@ -141,8 +149,22 @@ func (s *service) reload(c *Config) error {
 		return err
 	}
 	s.config.Store(&fixed)
+	closeIdle(s.parts)
+	s.parts = parts
 	s.warn(&fixed)
 	return nil
+}
+
+// closeIdle lets go of the connections that clients no longer in use have
+// kept. Requests that run on with them are not disturbed.
+func closeIdle(parts proxy.Config) {
+	for _, t := range parts.Tiers {
+		for _, d := range t.Deployments {
+			if client, ok := d.Upstream.(interface{ Close() }); ok {
+				client.Close()
+			}
+		}
+	}
 }
 
 // warn logs what is no error but ought to be known: prices that are guessed.
@@ -199,6 +221,13 @@ func (s *service) drain(delay, timeout time.Duration) {
 	s.front.shutdown(ctx, proxy.ErrShutdown)
 }
 
+// finish closes the builder and logs what could not be sent or written.
+func (b *builder) finish() {
+	if err := b.close(); err != nil {
+		b.log.Error("closing", "error", err)
+	}
+}
+
 // logging is the process' log, written by a goroutine of its own so that a
 // stopped reader holds no request up.
 type logging struct {
@@ -246,22 +275,28 @@ func newDecisionLog() *decisionLog {
 	return d
 }
 
-// open continues with the file of that name; "" stops writing.
-func (d *decisionLog) open(path string) error {
-	var next *os.File
-	if path != "" {
-		var err error
-		if next, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err != nil {
-			return err
-		}
+// openLines opens the file to add lines to it, nil for the name "".
+func openLines(path string) (*os.File, error) {
+	if path == "" {
+		return nil, nil
 	}
+	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+}
+
+func closeLines(file *os.File) error {
+	if file == nil {
+		return nil
+	}
+	return file.Close()
+}
+
+// swap goes on with another file, nil for none, and closes the one before.
+func (d *decisionLog) swap(file *os.File) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.file != nil {
-		_ = d.file.Close()
-	}
-	d.file = next
-	return nil
+	before := d.file
+	d.file = file
+	d.mu.Unlock()
+	_ = closeLines(before)
 }
 
 // Write writes one line to the file; the queue calls it.
@@ -275,7 +310,8 @@ func (d *decisionLog) Write(line []byte) (int, error) {
 }
 
 // close writes what is queued and ends the goroutine.
-func (d *decisionLog) close() {
-	_ = d.queue.Close()
-	_ = d.open("")
+func (d *decisionLog) close() error {
+	err := d.queue.Close()
+	d.swap(nil)
+	return err
 }

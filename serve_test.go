@@ -103,7 +103,8 @@ const local = "server: {listen: 127.0.0.1:0, drain_delay: 0s}\n"
 
 func TestServeAnswersReloadsAndStops(t *testing.T) {
 	t.Chdir(t.TempDir())
-	file := inFile(t, minimal+local)
+	decisions := filepath.Join(t.TempDir(), "decisions.jsonl")
+	file := inFile(t, minimal+local+"log: {decisions: "+decisions+"}\n")
 	r := startServe(t, file)
 
 	resp := ask(t, r.url, `{"model":"auto","max_tokens":1,"messages":[{"role":"user","content":"what is the capital of France?"}]}`)
@@ -111,7 +112,7 @@ func TestServeAnswersReloadsAndStops(t *testing.T) {
 		t.Fatalf("answer %d with %v", resp.StatusCode, resp.Header)
 	}
 
-	write(t, file, minimal+local+"models: {aliases: {fresh: powerful}}\n")
+	write(t, file, minimal+local+"log: {decisions: "+decisions+"}\nmodels: {aliases: {fresh: powerful}}\n")
 	r.waitFor(t, r.log, regexp.MustCompile(`configuration (reloaded)`))
 	if code, body := get(t, r.url+"/v1/models/fresh"); code != 200 {
 		t.Errorf("the new alias: %d %s", code, body)
@@ -130,6 +131,11 @@ func TestServeAnswersReloadsAndStops(t *testing.T) {
 	if err := <-r.ended; err != nil {
 		t.Errorf("stopped with %v", err)
 	}
+	line, err := os.ReadFile(decisions)
+	var record struct{ Tier string }
+	if err != nil || json.Unmarshal(line, &record) != nil || record.Tier != "fast" {
+		t.Errorf("decision log %q, %v, want a line with tier fast", line, err)
+	}
 }
 
 func TestDecisionLogIsOpenedAnew(t *testing.T) {
@@ -142,9 +148,11 @@ func TestDecisionLogIsOpenedAnew(t *testing.T) {
 	}
 	say("dropped: no file yet")
 	for _, line := range []string{"one", "two"} {
-		if err := d.open(path); err != nil {
+		file, err := openLines(path)
+		if err != nil {
 			t.Fatal(err)
 		}
+		d.swap(file)
 		say(line)
 		if err := os.Rename(path, path+"."+line); err != nil { // as a rotation does
 			t.Fatal(err)
@@ -153,7 +161,9 @@ func TestDecisionLogIsOpenedAnew(t *testing.T) {
 	if _, err := d.queue.Write([]byte("last\n")); err != nil {
 		t.Fatal(err)
 	}
-	d.close()
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
 	for name, want := range map[string]string{".one": "one\n", ".two": "two\nlast\n"} {
 		if got, err := os.ReadFile(path + name); err != nil || string(got) != want {
 			t.Errorf("%s = %q, %v, want %q", name, got, err, want)

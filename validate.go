@@ -581,6 +581,14 @@ func (k *checker) rest() {
 	if k.Redis.Prefix == "" || strings.ContainsAny(k.Redis.Prefix, " {}*\n") {
 		k.add("redis.prefix", "want a prefix of keys, without spaces, braces and stars")
 	}
+	if k.Redis.URL != "" {
+		// Opening connects to nothing.
+		if client, err := redisClient(k.Redis.URL.Reveal()); err != nil {
+			k.add("redis.url", "%v", err)
+		} else {
+			_ = client.Close()
+		}
+	}
 	if lease := time.Duration(k.Redis.Lease); lease < 5*time.Second || lease > time.Hour {
 		k.add("redis.lease", "want 5s to 1h")
 	}

@@ -33,8 +33,8 @@ local function number(s)
 	if not s then return 0 end
 	return tonumber(s) or error('CORRUPT count')
 end
-if now > tonumber(ARGV[3]) then return 'W ' .. text(stamp) end
-if ARGV[8] ~= '0' then
+if now > tonumber(ARGV[3]) and ARGV[8] ~= 'b' then return 'W ' .. text(stamp) end
+if ARGV[8] == '1' or ARGV[8] == '2' then
 	for i = 0, budgets - 1 do
 		if now < tonumber(ARGV[10 + 5 * i]) or now >= tonumber(ARGV[11 + 5 * i]) then return 'W ' .. text(stamp) end
 	end
@@ -79,7 +79,7 @@ local function counts(a)
 end
 
 local function read(i)
-	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], limit = ARGV[9 + 5 * i], ends = tonumber(ARGV[11 + 5 * i]) }
+	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], limit = ARGV[8] ~= 'b' and ARGV[9 + 5 * i] or '', ends = tonumber(ARGV[11 + 5 * i]) }
 	local v = counts(b.a)
 	b.n = v[4] and number(v[4])
 	if b.n and b.n < gen then
@@ -98,10 +98,21 @@ local function read(i)
 	return b
 end
 
+-- trim undoes an extension that another part of the request was denied.
+local function trim(b)
+	local beyond = b.held + b.charged - target
+	if b.held == 0 or beyond <= 0 then return end
+	beyond = math.min(beyond, b.held)
+	redis.call('HINCRBY', b.a, 'r', text(-beyond))
+	redis.call('HSET', b.a, 'L' .. id, text(b.held - beyond))
+	b.r, b.held = b.r - beyond, b.held - beyond
+end
+
 local all, answer, known = {}, 'A', false
 for i = 0, budgets - 1 do
 	local b = read(i)
-	b.extra = math.max(0, target - b.held - b.charged)
+	if ARGV[8] == 't' then trim(b) end
+	b.extra = ARGV[8] == 't' and 0 or math.max(0, target - b.held - b.charged)
 	known = known or b.held + b.charged > 0
 	if b.limit ~= '' and b.extra > 0 and b.s - b.c + b.r + b.extra > tonumber(b.limit) then answer = 'D' end
 	all[i + 1] = b

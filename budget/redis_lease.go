@@ -37,9 +37,27 @@ type redisShare struct {
 // part is what of a reservation is in one slot of a cluster; without a cluster
 // all of it is one part.
 type part struct {
-	tombstone string
+	tombstone string // key
 	shares    []redisShare
-	keys      []string
+}
+
+// call begins a call of a script that has the keys of the part.
+func (p *part) call(r *Redis, s *script, args int) *call {
+	keys := 1 + 2*len(p.shares)
+	if !r.store.cluster {
+		keys++
+	}
+	c := newCall(s, keys, args)
+	c.text(&p.tombstone)
+	for i := range p.shares {
+		v := p.shares[i].view
+		c.text(&v.counts)
+		c.text(&v.leases)
+	}
+	if !r.store.cluster {
+		c.text(&r.epochKey)
+	}
+	return c
 }
 
 func (r *Redis) newLease(h Hold) *redisLease {
@@ -86,22 +104,17 @@ func (l *redisLease) divide() {
 		}
 		byTag[s.view.tag] = append(byTag[s.view.tag], s)
 	}
+	// The global budget comes last.
+	slices.SortStableFunc(tags, func(a, b string) int {
+		return strings.Compare(string(byTag[b][0].limit.Scope), string(byTag[a][0].limit.Scope))
+	})
 	for _, tag := range tags {
 		l.parts = append(l.parts, l.part(byTag[tag]))
 	}
 }
 
 func (l *redisLease) part(shares []redisShare) part {
-	p := part{tombstone: shares[0].view.tag + ":i:" + l.ID, shares: shares}
-	p.keys = make([]string, 0, 2+2*len(shares))
-	p.keys = append(p.keys, p.tombstone)
-	for _, s := range shares {
-		p.keys = append(p.keys, s.view.counts, s.view.leases)
-	}
-	if !l.ledger.store.cluster {
-		p.keys = append(p.keys, l.ledger.epochKey())
-	}
-	return p
+	return part{tombstone: shares[0].view.tag + ":i:" + l.ID, shares: shares}
 }
 
 // distinct drops limits of a budget that is named already; it has the lower
@@ -178,8 +191,8 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 			l.bind(r.store.now())
 		}
 		final := (reclaimed || !l.reclaimable()) && (waits >= maxWaits || !l.slicedElsewhere())
-		calls := l.calls(target, final)
-		if err := r.queue.do(calls, began.Add(max(patience, 2*r.store.timeout))); err != nil {
+		calls, err := l.send(l.calls(target, final), began)
+		if err != nil {
 			if !errors.Is(err, errNotSent) {
 				doubtful++
 			}
@@ -220,37 +233,69 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 	return l.unanswered(doubtful, errLost)
 }
 
+// send makes the calls for the parts one after the other, up to the first that
+// is not admitted: one round trip, but for a cluster. The parts are in such an
+// order that what is held for a moment by a request that is denied after all
+// stands in nobody's way who would not be denied as well.
+func (l *redisLease) send(calls []*call, began time.Time) (sent []*call, err error) {
+	r := l.ledger
+	until := began.Add(max(patience, 2*r.store.timeout))
+	for i := range calls {
+		if err := r.queue.do(calls[i:i+1:i+1], until); err != nil {
+			return nil, err
+		}
+		if !strings.HasPrefix(calls[i].reply, "A") {
+			return calls[:i+1], nil
+		}
+	}
+	return calls, nil
+}
+
 // calls are what asks for target: one for each part.
 func (l *redisLease) calls(target Nanodollars, final bool) []*call {
-	r := l.ledger
-	e := r.epoch.Load()
-	fresh := "1"
+	mode := "1"
 	switch {
 	case l.bound:
-		fresh = "0"
+		mode = "0"
 	case !final:
-		fresh = "2"
+		mode = "2"
 	}
+	return l.holds(target, mode)
+}
+
+func (l *redisLease) holds(target Nanodollars, mode string) []*call {
 	calls := make([]*call, len(l.parts))
 	for i := range l.parts {
-		p := &l.parts[i]
-		args := make([]any, 0, 9+5*len(p.shares))
-		args = append(args, r.epochArg(e), r.store.clockArg(), r.store.now()+staleAfter.Milliseconds(),
-			l.ID, int64(target), r.config.Lease.Milliseconds(), e.gen, fresh)
-		for _, s := range p.shares {
-			gross, corrected := s.view.floors(e.gen)
-			args = append(args, limitArg(s.limit), s.view.start, s.view.ends, gross, corrected)
-		}
-		calls[i] = &call{script: holdScript, keys: p.keys, args: args}
+		calls[i] = l.ledger.holdCall(&l.parts[i], l.ledger.epoch.Load(), l.ID, target, mode)
 	}
 	return calls
 }
 
-func limitArg(l Limit) any {
-	if !l.Hard {
-		return ""
+// holdCall is a call of hold.lua.
+func (r *Redis) holdCall(p *part, e *epoch, id string, target Nanodollars, mode string) *call {
+	c := p.call(r, holdScript, 8+5*len(p.shares))
+	r.sayEpoch(c, e)
+	r.store.clock(c)
+	c.int(r.store.now() + staleAfter.Milliseconds())
+	c.text(&id)
+	c.int(int64(target))
+	c.int(r.config.Lease.Milliseconds())
+	c.int(e.gen)
+	c.text(&mode)
+	for i := range p.shares {
+		s := &p.shares[i]
+		if s.limit.Hard {
+			c.int(int64(s.limit.Amount))
+		} else {
+			c.text(&nothing)
+		}
+		c.int(s.view.start)
+		c.int(s.view.ends)
+		gross, corrected := s.view.floors(e.gen)
+		c.int(gross)
+		c.int(corrected)
 	}
-	return int64(l.Amount)
+	return c
 }
 
 // hear takes in the replies and joins their verdicts: the worst counts.
@@ -284,10 +329,9 @@ func (r *Redis) heard(c *call, shares []redisShare) (verdict byte, err error) {
 		r.log.Error("budget counts in redis cannot be read", "error", c.err)
 		return 0, fmt.Errorf("%w: %w", errCorrupt, c.err)
 	}
-	text, _ := c.reply.(string)
-	a, ok := parseAnswer(text)
+	a, ok := parseAnswer(c.reply)
 	if !ok {
-		return 0, fmt.Errorf("%w: reply %q", errCorrupt, text)
+		return 0, fmt.Errorf("%w: reply %q", errCorrupt, c.reply)
 	}
 	if a.verdict == 'E' {
 		return 'E', nil
@@ -300,7 +344,7 @@ func (r *Redis) heard(c *call, shares []redisShare) (verdict byte, err error) {
 	for _, s := range shares {
 		counts, ok := a.next()
 		if !ok {
-			return 0, fmt.Errorf("%w: reply %q", errCorrupt, text)
+			return 0, fmt.Errorf("%w: reply %q", errCorrupt, c.reply)
 		}
 		r.views.hear(s.view, a.stamp, a.gen, counts)
 	}
@@ -323,27 +367,30 @@ func (l *redisLease) admitted(target Nanodollars) {
 
 // denied undoes the parts that were admitted and names the tightest budget.
 func (l *redisLease) denied(calls []*call, target Nanodollars) error {
-	extra := target - l.held
+	if before := len(calls) - 1; before > 0 {
+		l.undo(before)
+	}
 	var worst *Status
-	for i, c := range calls {
-		text, _ := c.reply.(string)
-		if text[0] == 'A' && l.held == 0 {
-			l.ledger.queue.add(&settlement{lease: l, parts: l.parts[i : i+1 : i+1], tombstone: "D"})
-		}
-		if text[0] == 'A' {
-			continue
-		}
-		for _, s := range l.parts[i].shares {
-			s.view.mu.Lock()
-			status := s.view.status(s.limit)
-			s.view.mu.Unlock()
-			short := s.limit.Amount - status.Spent - status.Reserved
-			if s.limit.Hard && (worst == nil || short < extra && tighter(status, *worst)) {
-				worst = &status
-			}
+	for _, status := range l.statuses() {
+		if worst == nil || status.Limit.Hard && (!worst.Limit.Hard || tighter(status, *worst)) {
+			worst = &status
 		}
 	}
-	return &ExceededError{Budget: *worst, Needed: extra}
+	return &ExceededError{Budget: *worst, Needed: target - l.held}
+}
+
+// undo gives back what the first parts have just admitted.
+func (l *redisLease) undo(parts int) {
+	r := l.ledger
+	if l.held == 0 {
+		// An error means that the ledger is closed: the lease will run out.
+		_ = r.queue.add(&settlement{lease: l, parts: l.parts[:parts:parts], tombstone: "D"})
+		return
+	}
+	for _, c := range l.holds(l.held, "t")[:parts] {
+		// When it fails, too much is held until the request is settled.
+		_ = r.queue.do([]*call{c}, time.Now().Add(2*r.store.timeout))
+	}
 }
 
 // unanswered gives up. What may have been held is given back when Redis can be

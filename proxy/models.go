@@ -117,7 +117,7 @@ func (s *Server) dryRun(w http.ResponseWriter, r *http.Request) error {
 	if err := a.name(request, now.Identity.RejectAnonymous); err != nil {
 		return err
 	}
-	facts, err := now.facts(r.Context(), a, request)
+	facts, err := now.facts(r.Context(), a, request, now.limitsOf(a))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,198 @@
+package budget
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// startCluster makes a cluster of three masters out of redis-servers alone.
+func startCluster(t testing.TB) []*redisServer {
+	t.Helper()
+	var nodes []*redisServer
+	for range 3 {
+		nodes = append(nodes, startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--appendonly", "yes"))
+	}
+	for i, first := range []int{0, 5461, 10923} {
+		nodes[i].do("CLUSTER", "ADDSLOTSRANGE", first, []int{5460, 10922, 16383}[i])
+		nodes[i].do("CLUSTER", "SET-CONFIG-EPOCH", i+1)
+		nodes[i].do("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+	}
+	for _, n := range nodes {
+		n.await(func(ctx context.Context, c *redis.Client) error {
+			info, err := c.ClusterInfo(ctx).Result()
+			if err == nil && !(strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:3")) {
+				err = errors.New(info)
+			}
+			return err
+		})
+	}
+	return nodes
+}
+
+func clusterURL(nodes []*redisServer) string {
+	return fmt.Sprintf("redis://%s?addr=%s&addr=%s", nodes[0].addr(), nodes[1].addr(), nodes[2].addr())
+}
+
+func TestRedisClusterKeepsTheContract(t *testing.T) {
+	url := clusterURL(startCluster(t))
+	for _, policy := range []OnLoss{OnLossClosed, OnLossBounded} {
+		t.Run(string(policy), func(t *testing.T) {
+			testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
+				test(t, redisStage(t, RedisConfig{URL: url, OnLoss: policy, Timeout: patient}))
+			})
+		})
+	}
+}
+
+func TestRedisClusterNeverOverspends(t *testing.T) {
+	nodes := startCluster(t)
+	config := RedisConfig{URL: clusterURL(nodes), Prefix: "test-" + NewID(), OnLoss: OnLossClosed}
+	a, b := newReplica(t, config), newReplica(t, config)
+	user, all := userDay("ann", 3*dollar), globalDay(2*dollar)
+	var v invoice
+	stopA, stopB := v.load(a, 4, 2*cent, cent, user, all), v.load(b, 4, 2*cent, cent, all, user)
+	moved := a.views.get(user, a.store.now())
+	eventually(t, 10*time.Second, "traffic", func() bool { return v.admitted.Load() > 20 })
+	migrate(t, nodes, moved.counts)
+	eventually(t, 20*time.Second, "the end of the budget", func() bool { return v.denied.Load() > 20 })
+	stopA()
+	stopB()
+	flushed(t, a, b)
+	got, err := a.Status(t.Context(), []Limit{user, all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range got {
+		if int64(s.Spent) != v.spent.Load() || s.Reserved != 0 || s.Spent > 2*dollar {
+			t.Errorf("%s: %+v; the invoice says %d", s.Limit.Scope, s, v.spent.Load())
+		}
+	}
+	if v.spent.Load() < int64(2*dollar-2*cent) {
+		t.Errorf("%d spent of two dollars: requests that would fit were denied", v.spent.Load())
+	}
+}
+
+// migrate moves a key's slot, with all its keys, to another node.
+func migrate(t *testing.T, nodes []*redisServer, key string) {
+	t.Helper()
+	slot := nodes[0].do("CLUSTER", "KEYSLOT", key).(int64)
+	owner := min(int(slot)/5461, 2)
+	from, to := nodes[owner], nodes[(owner+1)%3]
+	fromID, toID := from.do("CLUSTER", "MYID"), to.do("CLUSTER", "MYID")
+	to.do("CLUSTER", "SETSLOT", slot, "IMPORTING", fromID)
+	from.do("CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
+	for {
+		keys := from.do("CLUSTER", "GETKEYSINSLOT", slot, 100).([]any)
+		if len(keys) == 0 {
+			break
+		}
+		from.do(append([]any{"MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS"}, keys...)...)
+	}
+	to.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
+	for _, n := range nodes {
+		n.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
+	}
+}
+
+func TestRedisClusterNodeIsKilled(t *testing.T) {
+	nodes := startCluster(t)
+	config := RedisConfig{URL: clusterURL(nodes), Prefix: "test-" + NewID(), OnLoss: OnLossClosed}
+	r := newReplica(t, config)
+	user, all := userDay("ann", 1000*dollar), globalDay(1000*dollar)
+	var v invoice
+	stop := v.load(r, 4, 2*cent, cent, user, all)
+	eventually(t, 10*time.Second, "traffic", func() bool { return v.admitted.Load() > 20 })
+	slot := nodes[0].do("CLUSTER", "KEYSLOT", r.views.get(user, r.store.now()).counts).(int64)
+	node := nodes[min(int(slot)/5461, 2)]
+	node.kill()
+	refused := v.refused.Load()
+	eventually(t, 10*time.Second, "refusals", func() bool { return v.refused.Load() > refused+10 })
+	node.start()
+	admitted := v.admitted.Load()
+	eventually(t, 20*time.Second, "traffic again", func() bool { return v.admitted.Load() > admitted+20 })
+	stop()
+	flushed(t, r)
+	got, err := r.Status(t.Context(), []Limit{user, all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range got {
+		if int64(s.Spent) != v.spent.Load() || s.Reserved != 0 {
+			t.Errorf("%s: %+v; the invoice says %d", s.Limit.Scope, s, v.spent.Load())
+		}
+	}
+}
+
+// startSentinels makes a master, a replica of it, and sentinels that watch it.
+func startSentinels(t testing.TB, sentinels int) (master, replica *redisServer, url string) {
+	t.Helper()
+	master = startRedis(t)
+	replica = startRedis(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.port))
+	var addrs []string
+	for range sentinels {
+		s := &redisServer{t: t, port: freePort(t)}
+		conf := filepath.Join(t.TempDir(), "sentinel.conf")
+		text := fmt.Sprintf("port %d\nbind 127.0.0.1\nsentinel monitor m 127.0.0.1 %d %d\n"+
+			"sentinel down-after-milliseconds m 500\nsentinel failover-timeout m 3000\n",
+			s.port, master.port, sentinels/2+1)
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.launch(needRedis(t), conf, "--sentinel")
+		t.Cleanup(s.kill)
+		addrs = append(addrs, s.addr())
+		s.await(func(ctx context.Context, c *redis.Client) error {
+			reply, err := c.Do(ctx, "SENTINEL", "REPLICAS", "m").Slice()
+			if err == nil && len(reply) == 0 {
+				err = errors.New("the sentinel knows no replica")
+			}
+			return err
+		})
+	}
+	replica.await(func(ctx context.Context, c *redis.Client) error {
+		info, err := c.Info(ctx, "replication").Result()
+		if err == nil && !strings.Contains(info, "master_link_status:up") {
+			err = errors.New("no link to the master")
+		}
+		return err
+	})
+	return master, replica, "redis://" + addrs[0] + "?master_name=m&addr=" + strings.Join(addrs[1:], "&addr=")
+}
+
+func TestRedisSentinelKeepsTheContract(t *testing.T) {
+	_, _, url := startSentinels(t, 3)
+	testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
+		test(t, redisStage(t, RedisConfig{URL: url, OnLoss: OnLossBounded, Timeout: patient}))
+	})
+}
+
+func TestRedisSentinelFailover(t *testing.T) {
+	master, replica, url := startSentinels(t, 3)
+	prefix := "test-" + NewID()
+	config := RedisConfig{URL: url, Prefix: prefix, OnLoss: OnLossClosed}
+	a, b := newReplica(t, config), newReplica(t, config)
+	limit := userDay("ann", 1000*dollar)
+	var v invoice
+	stopA, stopB := v.load(a, 3, 2*cent, cent, limit), v.load(b, 3, 2*cent, cent, limit)
+	eventually(t, 10*time.Second, "traffic", func() bool { return v.admitted.Load() > 50 })
+	master.kill()
+	began := time.Now()
+	refused := v.refused.Load()
+	eventually(t, 5*time.Second, "refusals", func() bool { return v.refused.Load() > refused })
+	admitted := v.admitted.Load()
+	eventually(t, 20*time.Second, "traffic again", func() bool { return v.admitted.Load() > admitted+50 })
+	t.Logf("traffic again after %v", time.Since(began))
+	stopA()
+	stopB()
+	flushed(t, a, b)
+	wantAudit(t, replica, prefix, Nanodollars(v.spent.Load()), limit)
+}

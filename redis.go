@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/routing"
+)
+
+// openRedis has the replicas share their budgets and their latencies. A Redis
+// that does not answer is no error: redis.on_loss applies until it does.
+func (b *builder) openRedis(c *Config) error {
+	address := c.Redis.URL.Reveal()
+	ledger, err := budget.NewRedis(budget.RedisConfig{
+		URL:    address,
+		Prefix: c.Redis.Prefix,
+		OnLoss: budget.OnLoss(c.Redis.OnLoss),
+		Lease:  time.Duration(c.Redis.Lease),
+		Logger: b.log,
+	})
+	if err != nil {
+		return Problems{c.problem("redis.url", "%v", err)}
+	}
+	b.ledger, b.storeUp = ledger, ledger.Up
+	b.atEnd(func(ctx context.Context) error { return ledger.Close(ctx) })
+
+	client, err := redisClient(address)
+	if err != nil {
+		return Problems{c.problem("redis.url", "%v", err)}
+	}
+	shared, err := routing.NewShared(routing.SharedConfig{Client: client, Prefix: c.Redis.Prefix, Logger: b.log, State: b.state})
+	if err != nil {
+		return errors.Join(err, client.Close())
+	}
+	running, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		shared.Run(running)
+	}()
+	b.atEnd(func(context.Context) error {
+		stop()
+		<-done
+		return client.Close()
+	})
+	return nil
+}
+
+// redisClient makes the client that latencies are shared through. It
+// understands the same addresses as the ledger: redis://, rediss:// and
+// unix://, with ?addr= or ?cluster=true for a cluster and ?master_name= for
+// sentinels. Errors do not repeat the address, which may hold a password.
+func redisClient(address string) (redis.UniversalClient, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, errors.New("not a Redis address such as redis://localhost:6379/0")
+	}
+	query := u.Query()
+	clustered := query.Get("cluster") == "true"
+	query.Del("cluster")
+	u.RawQuery = query.Encode()
+	client, err := openClient(u.String(), query.Has("master_name"), clustered || query.Has("addr"))
+	var parse *url.Error
+	if errors.As(err, &parse) {
+		err = parse.Err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("not a Redis address: %w", err)
+	}
+	return client, nil
+}
+
+// openClient does not connect. What is sent has ids of its own and is repeated
+// by the sender, so the client repeats nothing.
+func openClient(address string, sentinel, clustered bool) (redis.UniversalClient, error) {
+	switch {
+	case sentinel:
+		o, err := redis.ParseFailoverURL(address)
+		if err != nil {
+			return nil, err
+		}
+		o.MaxRetries, o.ContextTimeoutEnabled = -1, true
+		return redis.NewFailoverClient(o), nil
+	case clustered:
+		o, err := redis.ParseClusterURL(address)
+		if err != nil {
+			return nil, err
+		}
+		o.ContextTimeoutEnabled = true
+		return redis.NewClusterClient(o), nil
+	}
+	o, err := redis.ParseURL(address)
+	if err != nil {
+		return nil, err
+	}
+	o.MaxRetries, o.ContextTimeoutEnabled = -1, true
+	return redis.NewClient(o), nil
+}
