@@ -129,7 +129,9 @@ func TestContract3_StreamChunksAreByteForByte(t *testing.T) {
 		`{"choices":[{"index":0,"delta":{"content":"ü"}}]}`,
 		`{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`,
 	}
-	f := newFake(t, func(w http.ResponseWriter, _ *http.Request) { sse(w, append(slices.Clone(odd), usageEvent, "[DONE]")...) })
+	f := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		sse(w, append(slices.Clone(odd), usageEvent, "[DONE]")...)
+	})
 	s := serveConfig(t, threeTiersOf(f))
 	a := s.chat(t, asking("auto", "x", `"stream":true`))
 	if got, want := dataOf(a.body), append(slices.Clone(odd), "[DONE]"); !slices.Equal(got, want) {
