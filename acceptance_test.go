@@ -430,3 +430,13 @@ func nano(t *testing.T, text string) int64 {
 	}
 	return n
 }
+
+// readFile is a file's text, "" while there is none.
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return string(b)
+}
