@@ -476,6 +476,10 @@ func TestBedrockAsksOnceMoreWithoutWhatTheModelLacks(t *testing.T) {
 		{"trap 35: temperature and top_p", ask(`"temperature":0.5,"top_p":0.9`), "`temperature` and `top_p` cannot both be specified for this model.", "inferenceConfig.topP", "inferenceConfig.topP"},
 		{"trap 20: strict", ask(tools), "tools.0.custom.strict: Extra inputs are not permitted", "toolConfig.tools.0.toolSpec.strict", "toolConfig.tools.0.toolSpec.strict"},
 		{"trap 52: structured output", ask(`"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"}}}`), "output_config: Extra inputs are not permitted", "outputConfig", "outputConfig"},
+		{"stop sequences", ask(`"stop":"END"`), "This model doesn't support the stopSequences field. Remove stopSequences and try again.", "inferenceConfig.stopSequences", "inferenceConfig.stopSequences"},
+		{"cache points", `{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}]}]}`, "extraneous key [cachePoint] is not permitted", "messages.0.content.1", "messages.0.content.1"},
+		{"trap 26: a start of the answer", `{"model":"m","messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}`, "This model does not support assistant message prefill. The conversation must end with a user message.", "messages.1", "messages.3"},
+		{"thinking by budget", ask(`"reasoning_effort":"low"`), `\"thinking.type.enabled\" is not supported for this model. Use \"thinking.type.adaptive\".`, "additionalModelRequestFields.thinking.budget_tokens", "additionalModelRequestFields.thinking.budget_tokens"},
 		{"trap 42: a service tier", ask(`"service_tier":"flex"`), "The provided service tier is not supported", "serviceTier", "serviceTier"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -493,6 +497,18 @@ func TestBedrockAsksOnceMoreWithoutWhatTheModelLacks(t *testing.T) {
 				t.Errorf("got %d calls: %s then %s", len(calls), calls[0].Body, calls[len(calls)-1].Body)
 			}
 		})
+	}
+}
+
+func TestBedrockFallsBackToAWholeAnswerWhereToolsDoNotStream(t *testing.T) {
+	s := bedrocktest.New(t,
+		bedrocktest.Answer{Status: 400, ErrorType: "ValidationException", Body: `{"message":"This model doesn't support tool use in streaming mode."}`},
+		bedrocktest.Answer{Body: bedrocktest.WholeText("Hi.")})
+	r := chatRequest(t, `{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f"}}]}`)
+	got, err := translate.Join(newBedrock(t, s, nil).Chat(t.Context(), r))
+	calls := s.Requests()
+	if err != nil || len(calls) != 2 || calls[1].Operation != "converse" || gjson.GetBytes(got, "choices.0.message.content").Str != "Hi." {
+		t.Errorf("got %s, %v after %d calls", got, err, len(calls))
 	}
 }
 
