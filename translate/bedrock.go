@@ -337,7 +337,9 @@ func (w *bedrockWriter) reasoningFields(t *jsonText) {
 	case reasoningEffort:
 		w.effortField(t, r.effort)
 	case reasoningOff:
-		w.effortField(t, "none")
+		if r.effort == "" { // else said in outputConfig
+			w.effortField(t, "none")
+		}
 	}
 }
 
@@ -409,9 +411,9 @@ func (w *bedrockWriter) limitParam() string {
 }
 
 func (w *bedrockWriter) outputConfig() {
-	effort := ""
-	if m := w.plan.reasoning.mode; w.caps.Family == "claude" && (m == reasoningAdaptive || m == reasoningOff) {
-		effort = w.plan.reasoning.effort
+	effort := w.plan.reasoning.effort
+	if w.plan.reasoning.mode == reasoningEffort && w.caps.Family != "claude" { // said in a field of the family's own
+		effort = ""
 	}
 	s := w.plan.schema
 	if s == nil && effort == "" {
