@@ -70,8 +70,11 @@ func toBedrock(t *testing.T, row requestRow) (*BedrockRequest, error) {
 		BedrockOptions{Options: row.options, Capabilities: row.says.Apply(LookupCapabilities("bedrock", row.model))})
 }
 
+// runRequestRows checks the rows, and their bodies against a golden file, which
+// the fake Bedrock's own test judges by AWS's model of the request.
 func runRequestRows(t *testing.T, rows []requestRow) {
 	t.Helper()
+	var bodies strings.Builder
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			q, err := toBedrock(t, row)
@@ -85,6 +88,7 @@ func runRequestRows(t *testing.T, rows []requestRow) {
 			if !json.Valid(q.Body) {
 				t.Fatalf("the body is not JSON: %s", q.Body)
 			}
+			bodies.WriteString("# " + row.name + "\n" + string(q.Body) + "\n")
 			checkNoEmpty(t, q.Body)
 			for path, value := range row.want {
 				if got := gjson.GetBytes(q.Body, path).Raw; !sameJSON(got, value) {
@@ -96,6 +100,7 @@ func runRequestRows(t *testing.T, rows []requestRow) {
 			}
 		})
 	}
+	golden(t, "testdata/bedrock/"+t.Name()+".requests", []byte(bodies.String()))
 }
 
 func checkRefused(t *testing.T, row requestRow, err error) {
