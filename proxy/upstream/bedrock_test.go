@@ -132,7 +132,7 @@ func TestBedrockSendsNothingUntilRangedOver(t *testing.T) {
 	}
 }
 
-func TestBedrockEscapesAnARNOnce(t *testing.T) {
+func TestTrap44AnARNIsEscapedOnce(t *testing.T) {
 	const arn = "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-6"
 	s := bedrocktest.New(t)
 	b := newBedrock(t, s, func(c *upstream.BedrockConfig) { c.Model, c.Region = arn, "" })
