@@ -396,7 +396,7 @@ func TestBedrockSaysSoWhenThereAreNoCredentials(t *testing.T) {
 	}
 }
 
-// TestBedrockFetchesNewCredentialsOnce is row U51: one refresh, one retry.
+// Credentials that expire between two calls get one refresh and one retry.
 func TestBedrockFetchesNewCredentialsOnce(t *testing.T) {
 	expired := bedrocktest.Answer{Status: 403, ErrorType: "ExpiredTokenException", Body: `{"message":"The security token included in the request is expired"}`}
 	for _, row := range []struct {
@@ -424,7 +424,7 @@ func TestBedrockFetchesNewCredentialsOnce(t *testing.T) {
 	}
 }
 
-// TestBedrockCorrectsItsClock is row U52: AWS's clock is ten minutes ahead.
+// AWS's clock is ten minutes ahead here: the signature is refused once.
 func TestBedrockCorrectsItsClock(t *testing.T) {
 	s := bedrocktest.New(t)
 	s.Ahead = 10 * time.Minute
@@ -522,7 +522,7 @@ func TestBedrockDoesNotAskAgainForAnOrdinaryRefusal(t *testing.T) {
 	}
 }
 
-// TestBedrockStreamsByConverseWhereToolsCannotStream is section 4.6.
+// A stream is made of a whole answer where the model cannot stream calls.
 func TestBedrockStreamsByConverseWhereToolsCannotStream(t *testing.T) {
 	s := bedrocktest.New(t, bedrocktest.Answer{Body: `{"output":{"message":{"role":"assistant","content":[{"text":"Let me see."},{"toolUse":{"toolUseId":"t1","name":"f","input":{"x":1}}}]}},"stopReason":"tool_use","usage":{"inputTokens":1,"outputTokens":2}}`})
 	b := newBedrock(t, s, func(c *upstream.BedrockConfig) { c.Model = "meta.llama3-1-70b-instruct-v1:0" })
