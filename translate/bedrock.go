@@ -53,14 +53,15 @@ func ToBedrock(r *Request, o BedrockOptions) (*BedrockRequest, error) {
 		return nil, named(err)
 	}
 	w := bedrockWriter{chat: c, plan: p, options: o, caps: caps, t: make(jsonText, 0, len(r.Body)+1<<9)}
-	w.request(r.Stream)
+	stream := r.Stream && (caps.StreamTools || len(c.tools) == 0)
+	w.request(stream)
 	dropped, err := c.judge(o.Options)
 	if err != nil {
 		return nil, err
 	}
 	return &BedrockRequest{
 		Body: w.t, Dropped: dropped, names: p.names, asked: Request{IncludeUsage: r.IncludeUsage, IncludeCost: r.IncludeCost},
-		Stream: r.Stream && (caps.StreamTools || len(c.tools) == 0),
+		Stream: stream,
 	}, nil
 }
 
