@@ -382,7 +382,7 @@ func TestRedisNetworkFaults(t *testing.T) {
 		{"latency of 5 ms", `{"name":"x","type":"latency","stream":"downstream","attributes":{"latency":5}}`, true},
 		{"latency of 30 ms", `{"name":"x","type":"latency","stream":"downstream","attributes":{"latency":30}}`, true},
 		{"latency of 100 ms", `{"name":"x","type":"latency","stream":"downstream","attributes":{"latency":100}}`, false},
-		{"replies in slices", `{"name":"x","type":"slicer","stream":"downstream","attributes":{"average_size":3,"size_variation":2,"delay":50}}`, true},
+		{"replies in slices", `{"name":"x","type":"slicer","stream":"downstream","attributes":{"average_size":24,"size_variation":12,"delay":10}}`, true},
 		{"a reset of every connection", `{"name":"x","type":"reset_peer","stream":"downstream","attributes":{"timeout":0}}`, false},
 		{"a black hole", `{"name":"x","type":"timeout","stream":"upstream","attributes":{"timeout":0}}`, false},
 	} {
@@ -690,6 +690,7 @@ func TestRedisSettlesBeforeItCloses(t *testing.T) {
 	if err := lost.Close(ctx); err == nil || !strings.Contains(err.Error(), "1 settlements are unsent") {
 		t.Errorf("Close with a settlement unsent = %v", err)
 	}
+	s.signal(syscall.SIGCONT)
 }
 
 func TestRedisURLs(t *testing.T) {
