@@ -293,13 +293,7 @@ func (b *builder) upstream(c *Config, u *Upstream, tier string, place float64) (
 			TokensPerSecond: 140 - 90*place,
 		}), nil
 	case "bedrock":
-		return upstream.NewBedrock(upstream.BedrockConfig{
-			Name: u.Name, Model: u.Model, Region: u.Region, Profile: u.Profile, Endpoint: u.Endpoint, APIKey: u.APIKey,
-			Headers:      headers(u),
-			Connect:      connect,
-			Capabilities: translate.CapabilityOverrides(u.Capabilities),
-			Translate:    translation(c),
-		})
+		return newBedrock(c, u, connect)
 	case "anthropic":
 		return upstream.NewAnthropic(upstream.AnthropicConfig{
 			Name: u.Name, Model: u.Model, Endpoint: u.Endpoint, APIKey: u.APIKey,
@@ -319,6 +313,36 @@ func (b *builder) upstream(c *Config, u *Upstream, tier string, place float64) (
 			Connect:          connect,
 		})
 	}
+}
+
+// newBedrock takes the region from the upstream, else from where the AWS SDK
+// looks, else from the first upstream of the file that has one.
+func newBedrock(c *Config, u *Upstream, connect time.Duration) (*upstream.Bedrock, error) {
+	config := upstream.BedrockConfig{
+		Name: u.Name, Model: u.Model, Region: u.Region, Profile: u.Profile, Endpoint: u.Endpoint, APIKey: u.APIKey,
+		Headers:      headers(u),
+		Connect:      connect,
+		Capabilities: translate.CapabilityOverrides(u.Capabilities),
+		Translate:    translation(c),
+	}
+	client, err := upstream.NewBedrock(config)
+	if config.Region = c.firstRegion(); err != nil && u.Region == "" && config.Region != "" {
+		if again, err := upstream.NewBedrock(config); err == nil {
+			return again, nil
+		}
+	}
+	return client, err
+}
+
+func (c *Config) firstRegion() string {
+	for _, upstreams := range append(c.upstreamLists(), c.Embeddings) {
+		for _, u := range upstreams {
+			if u.Region != "" {
+				return u.Region
+			}
+		}
+	}
+	return ""
 }
 
 func translation(c *Config) translate.Options {

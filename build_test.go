@@ -156,3 +156,17 @@ func TestNeedsRestart(t *testing.T) {
 		t.Errorf("needs a restart for %q, want %q", got, want)
 	}
 }
+
+func TestBedrockRegion(t *testing.T) {
+	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_CONFIG_FILE", "/nowhere")
+	const haiku = "anthropic.claude-haiku-4-5-20251001-v1:0"
+	mustBuild(t, "tiers:\n  fast: [{provider: bedrock, model: "+haiku+"}]\n  best: [{provider: bedrock, model: us."+haiku+", region: eu-west-1}]\n", nil)
+
+	code, _, errOut := runCommand(t, "check", "-config", inFile(t, "tiers: {fast: [{provider: bedrock, model: "+haiku+"}]}\n"))
+	if code != 1 || !strings.Contains(errOut, ":1:16: tiers.fast[0]: ") || !strings.Contains(errOut, "region: none is set here, in AWS_REGION or in the profile") {
+		t.Errorf("without any region: exit code %d, %q", code, errOut)
+	}
+}

@@ -57,9 +57,11 @@ func serve(ctx context.Context, c console, file string, told signals) error {
 		return err
 	}
 	defer b.finish()
-	if err := b.decisions.open(config.Log.Decisions); err != nil {
+	decisions, err := openLines(config.Log.Decisions)
+	if err != nil {
 		return err
 	}
+	b.decisions.swap(decisions)
 	s, err := newService(b, config)
 	if err != nil {
 		return err
@@ -70,15 +72,20 @@ func serve(ctx context.Context, c console, file string, told signals) error {
 		if err != nil {
 			return err
 		}
-		if err := s.reload(next); err != nil {
+		file, err := openLines(next.Log.Decisions)
+		if err != nil {
 			return err
 		}
+		if err := s.reload(next); err != nil {
+			return errors.Join(err, closeLines(file))
+		}
+		b.decisions.swap(file)
 		if names := needsRestart(current, next); names != "" {
 			log.Warn("changed, but only a restart applies it", "keys", names)
 		}
 		current = next
 		log.setLevel(next.Log.Level)
-		return b.decisions.open(next.Log.Decisions)
+		return nil
 	}}
 	reload.last, _ = os.ReadFile(file)
 	var watching sync.WaitGroup
@@ -268,22 +275,28 @@ func newDecisionLog() *decisionLog {
 	return d
 }
 
-// open continues with the file of that name; "" stops writing.
-func (d *decisionLog) open(path string) error {
-	var next *os.File
-	if path != "" {
-		var err error
-		if next, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err != nil {
-			return err
-		}
+// openLines opens the file to add lines to it, nil for the name "".
+func openLines(path string) (*os.File, error) {
+	if path == "" {
+		return nil, nil
 	}
+	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+}
+
+func closeLines(file *os.File) error {
+	if file == nil {
+		return nil
+	}
+	return file.Close()
+}
+
+// swap goes on with another file, nil for none, and closes the one before.
+func (d *decisionLog) swap(file *os.File) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.file != nil {
-		_ = d.file.Close()
-	}
-	d.file = next
-	return nil
+	before := d.file
+	d.file = file
+	d.mu.Unlock()
+	_ = closeLines(before)
 }
 
 // Write writes one line to the file; the queue calls it.
@@ -298,5 +311,7 @@ func (d *decisionLog) Write(line []byte) (int, error) {
 
 // close writes what is queued and ends the goroutine.
 func (d *decisionLog) close() error {
-	return errors.Join(d.queue.Close(), d.open(""))
+	err := d.queue.Close()
+	d.swap(nil)
+	return err
 }

@@ -148,9 +148,11 @@ func TestDecisionLogIsOpenedAnew(t *testing.T) {
 	}
 	say("dropped: no file yet")
 	for _, line := range []string{"one", "two"} {
-		if err := d.open(path); err != nil {
+		file, err := openLines(path)
+		if err != nil {
 			t.Fatal(err)
 		}
+		d.swap(file)
 		say(line)
 		if err := os.Rename(path, path+"."+line); err != nil { // as a rotation does
 			t.Fatal(err)

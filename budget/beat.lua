@@ -14,7 +14,7 @@
 --       knows  8 how many replicas it knew of
 --       9 ... budgets of which it wants the others' slices
 --
--- Reply: epoch, now, replicas, wanted budgets
+-- Reply, in lines: epoch, now, replicas, wanted budgets
 local now = tonumber(ARGV[1])
 local t = redis.call('TIME')
 if not now then now = t[1] * 1000 + math.floor(t[2] / 1000) end
@@ -59,4 +59,8 @@ local epoch = text(current.gen) .. ':' .. current.server .. ':' .. current.made 
 if epoch ~= stored then redis.call('SET', KEYS[1], epoch) end
 for i = 9, #ARGV do redis.call('ZADD', KEYS[4], text(now), ARGV[i]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', text(now - 1000))
-return { epoch, text(now), redis.call('ZCARD', KEYS[2]), redis.call('ZRANGE', KEYS[4], 0, 99) }
+local reply = redis.call('ZRANGE', KEYS[4], 0, 99)
+table.insert(reply, 1, text(redis.call('ZCARD', KEYS[2])))
+table.insert(reply, 1, text(now))
+table.insert(reply, 1, epoch)
+return table.concat(reply, '\n')

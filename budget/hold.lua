@@ -33,7 +33,7 @@ local function number(s)
 	if not s then return 0 end
 	return tonumber(s) or error('CORRUPT count')
 end
-if now > tonumber(ARGV[3]) then return 'W ' .. text(stamp) end
+if now > tonumber(ARGV[3]) and ARGV[8] ~= 'b' then return 'W ' .. text(stamp) end
 if ARGV[8] == '1' or ARGV[8] == '2' then
 	for i = 0, budgets - 1 do
 		if now < tonumber(ARGV[10 + 5 * i]) or now >= tonumber(ARGV[11 + 5 * i]) then return 'W ' .. text(stamp) end
@@ -79,7 +79,7 @@ local function counts(a)
 end
 
 local function read(i)
-	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], limit = ARGV[9 + 5 * i], ends = tonumber(ARGV[11 + 5 * i]) }
+	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], limit = ARGV[8] ~= 'b' and ARGV[9 + 5 * i] or '', ends = tonumber(ARGV[11 + 5 * i]) }
 	local v = counts(b.a)
 	b.n = v[4] and number(v[4])
 	if b.n and b.n < gen then

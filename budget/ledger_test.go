@@ -49,6 +49,7 @@ func testLedger(t *testing.T, on func(t *testing.T, test func(*testing.T, stage)
 		{"a denial names the tightest budget", contractTightest},
 		{"soft limits count and never deny", contractSoft},
 		{"an id gets its answer again", contractSameAnswer},
+		{"what is settled is there for the next request at once", contractAtOnce},
 		{"settling charges exactly, once", contractSettle},
 		{"extending holds more or changes nothing", contractExtend},
 		{"a lease that runs out is charged, a late settle corrects it", contractLease},
@@ -204,6 +205,16 @@ func contractSameAnswer(t *testing.T, s stage) {
 		t.Errorf("a settled id again: %v", err)
 	}
 	wantCounts(t, s, limit, 10*cent, 0)
+}
+
+func contractAtOnce(t *testing.T, s stage) {
+	user, all := userDay("ann", dollar), globalDay(dollar)
+	for range 30 {
+		settle(t, reserve(t, s.a, dollar, user, all), 0)
+	}
+	settle(t, reserve(t, s.a, dollar, user, all), cent)
+	refuse(t, s.a, dollar, user, all)
+	settle(t, reserve(t, s.a, 99*cent, user, all), 99*cent)
 }
 
 func contractSettle(t *testing.T, s stage) {

@@ -61,6 +61,8 @@ type Redis struct {
 	store  *store
 	views  *views
 	self   string // this replica's name among the others
+	// epochKey is the epoch's. Tagged, as the keys beside it, for one slot.
+	epochKey string
 
 	queue  queue
 	slices sliceSet
@@ -119,7 +121,7 @@ func NewRedis(c RedisConfig) (*Redis, error) {
 	}
 	r := &Redis{
 		config: c, log: c.Logger, self: NewID(), freshFor: beatEvery,
-		kick: make(chan struct{}, 1), stop: make(chan struct{}),
+		epochKey: c.Prefix + ":{epoch}:e", kick: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	var err error
 	if r.store, err = openStore(c); err != nil {

@@ -34,16 +34,16 @@ func parseEpoch(text string) (*epoch, error) {
 
 func (e *epoch) usable(now int64) bool { return e.text != "" && now >= e.till }
 
-// epochArg is the epoch for scripts. In a cluster its key is in one slot and
-// theirs are in others: there each budget's own counts say when they are new.
-func (r *Redis) epochArg(e *epoch) string {
+// sayEpoch appends the epoch to a script's arguments. In a cluster its key is
+// in one slot and theirs are in others: there each budget's own counts say when
+// they are new.
+func (r *Redis) sayEpoch(c *call, e *epoch) {
 	if r.store.cluster {
-		return ""
+		c.text(&nothing)
+		return
 	}
-	return e.text
+	c.text(&e.text)
 }
-
-func (r *Redis) epochKey() string { return r.config.Prefix + ":{epoch}:e" }
 
 // usable says whether Redis can be asked, after a look where that may change
 // the answer.
@@ -120,13 +120,13 @@ func (r *Redis) report() {
 
 // beat has a look at the epoch, brings back what Redis has lost, and probes.
 // what may be "reset"; want are budgets of which the others' slices are wanted.
-func (r *Redis) beat(ctx context.Context, what string, want ...any) error {
+func (r *Redis) beat(ctx context.Context, what string, want ...string) error {
 	r.beating.Lock()
 	defer r.beating.Unlock()
 	return r.beatLocked(ctx, what, want...)
 }
 
-func (r *Redis) beatLocked(ctx context.Context, what string, want ...any) error {
+func (r *Redis) beatLocked(ctx context.Context, what string, want ...string) error {
 	ctx = context.WithValue(ctx, stranger{}, true)
 	probing := !r.store.breaker.allows()
 	next, err := r.look(ctx, what, want...)
@@ -179,51 +179,53 @@ func (r *Redis) learn(gen int64) {
 }
 
 // look runs the beat script.
-func (r *Redis) look(ctx context.Context, what string, want ...any) (*epoch, error) {
+func (r *Redis) look(ctx context.Context, what string, want ...string) (*epoch, error) {
 	old := r.epoch.Load()
-	knows, done := "0", "0"
-	if r.remembers() {
-		knows = "1"
+	c := newCall(beatScript, 4, 8+len(want))
+	for _, key := range []string{r.epochKey, r.config.Prefix + ":{epoch}:m", r.config.Prefix + ":{epoch}:b", r.config.Prefix + ":{epoch}:w"} {
+		c.text(&key)
 	}
-	if old.text != "" {
-		done = "1"
+	r.store.clock(c)
+	c.text(&r.self)
+	c.text(&old.text)
+	c.int(one(r.remembers()))
+	c.int(recoveryWait.Milliseconds())
+	c.text(&what)
+	c.int(one(old.text != ""))
+	c.int(max(1, r.needed))
+	for _, key := range want {
+		c.text(&key)
 	}
-	prefix := r.config.Prefix + ":{epoch}:"
-	c := &call{script: beatScript, keys: []string{r.epochKey(), prefix + "m", prefix + "b", prefix + "w"}}
-	c.args = append([]any{r.store.clockArg(), r.self, old.text, knows, recoveryWait.Milliseconds(), what, done,
-		max(1, r.needed)}, want...)
 	if err := r.store.exec(ctx, []*call{c}); err != nil {
 		return nil, err
 	}
 	if c.err != nil {
 		return nil, c.err
 	}
-	reply, _ := c.reply.([]any)
-	if len(reply) != 4 {
-		return nil, fmt.Errorf("beat: reply %v", c.reply)
+	reply := strings.Split(c.reply, "\n")
+	if len(reply) < 3 {
+		return nil, fmt.Errorf("beat: reply %q", c.reply)
 	}
-	text, _ := reply[0].(string)
-	nowText, _ := reply[1].(string)
-	now, err := strconv.ParseInt(nowText, 10, 64)
-	if err != nil {
-		return nil, fmt.Errorf("beat: reply %v", c.reply)
+	now, err := strconv.ParseInt(reply[1], 10, 64)
+	replicas, err2 := strconv.ParseInt(reply[2], 10, 64)
+	next, err3 := parseEpoch(reply[0])
+	if err := errors.Join(err, err2, err3); err != nil {
+		return nil, fmt.Errorf("beat: reply %q: %w", c.reply, err)
 	}
 	r.store.heard(now)
-	next, err := parseEpoch(text)
-	if err != nil {
-		return nil, err
-	}
-	r.wanted = r.wanted[:0]
-	keys, _ := reply[3].([]any)
-	for _, key := range keys {
-		text, _ := key.(string)
-		r.wanted = append(r.wanted, text)
-	}
+	r.wanted = reply[3:]
 	// Not while the replicas come back one by one.
 	if old.text == "" || next.made == old.made && next.till == 0 {
-		r.needed, _ = reply[2].(int64)
+		r.needed = replicas
 	}
 	return next, nil
+}
+
+func one(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // remembers says whether this replica may know of money that a new data set
@@ -241,7 +243,7 @@ func (r *Redis) bringBack(ctx context.Context, e *epoch) error {
 				return fmt.Errorf("bring back: %w", err)
 			}
 			for _, c := range calls[:n] {
-				if text, _ := c.reply.(string); strings.HasPrefix(text, "E") {
+				if strings.HasPrefix(c.reply, "E") {
 					return errors.New("bring back: the data set has changed again")
 				}
 			}
@@ -251,11 +253,8 @@ func (r *Redis) bringBack(ctx context.Context, e *epoch) error {
 	}
 	for _, v := range r.views.all(r.store.now()) {
 		if gross, corrected := v.floors(e.gen); gross > 0 || corrected > 0 {
-			p := part{shares: []redisShare{{view: v}}, keys: []string{v.tag + ":i:", v.counts, v.leases}}
-			if !r.store.cluster {
-				p.keys = append(p.keys, r.epochKey())
-			}
-			calls = append(calls, r.putBack(e, p, "", 0))
+			p := &part{tombstone: v.tag + ":i:", shares: []redisShare{{view: v}}}
+			calls = append(calls, r.holdCall(p, e, "", 0, "b"))
 		}
 		if err := send(127); err != nil {
 			return err
@@ -263,7 +262,7 @@ func (r *Redis) bringBack(ctx context.Context, e *epoch) error {
 	}
 	for _, l := range r.open.all() {
 		for _, p := range l.parts {
-			calls = append(calls, r.putBack(e, p, l.id, l.held))
+			calls = append(calls, r.holdCall(&p, e, l.id, l.held, "b"))
 		}
 		if err := send(127); err != nil {
 			return err
@@ -271,16 +270,4 @@ func (r *Redis) bringBack(ctx context.Context, e *epoch) error {
 	}
 	r.store.count.recovered.Add(1)
 	return send(0)
-}
-
-// putBack holds what was held, limits or not.
-func (r *Redis) putBack(e *epoch, p part, id string, held Nanodollars) *call {
-	now := r.store.now()
-	args := []any{r.epochArg(e), r.store.clockArg(), now + time.Hour.Milliseconds(), id, int64(held),
-		r.config.Lease.Milliseconds(), e.gen, "0"}
-	for _, s := range p.shares {
-		gross, corrected := s.view.floors(e.gen)
-		args = append(args, "", s.view.start, s.view.ends, gross, corrected)
-	}
-	return &call{script: holdScript, keys: p.keys, args: args}
 }

@@ -37,9 +37,27 @@ type redisShare struct {
 // part is what of a reservation is in one slot of a cluster; without a cluster
 // all of it is one part.
 type part struct {
-	tombstone string
+	tombstone string // key
 	shares    []redisShare
-	keys      []string
+}
+
+// call begins a call of a script that has the keys of the part.
+func (p *part) call(r *Redis, s *script, args int) *call {
+	keys := 1 + 2*len(p.shares)
+	if !r.store.cluster {
+		keys++
+	}
+	c := newCall(s, keys, args)
+	c.text(&p.tombstone)
+	for i := range p.shares {
+		v := p.shares[i].view
+		c.text(&v.counts)
+		c.text(&v.leases)
+	}
+	if !r.store.cluster {
+		c.text(&r.epochKey)
+	}
+	return c
 }
 
 func (r *Redis) newLease(h Hold) *redisLease {
@@ -96,16 +114,7 @@ func (l *redisLease) divide() {
 }
 
 func (l *redisLease) part(shares []redisShare) part {
-	p := part{tombstone: shares[0].view.tag + ":i:" + l.ID, shares: shares}
-	p.keys = make([]string, 0, 2+2*len(shares))
-	p.keys = append(p.keys, p.tombstone)
-	for _, s := range shares {
-		p.keys = append(p.keys, s.view.counts, s.view.leases)
-	}
-	if !l.ledger.store.cluster {
-		p.keys = append(p.keys, l.ledger.epochKey())
-	}
-	return p
+	return part{tombstone: shares[0].view.tag + ":i:" + l.ID, shares: shares}
 }
 
 // distinct drops limits of a budget that is named already; it has the lower
@@ -235,7 +244,7 @@ func (l *redisLease) send(calls []*call, began time.Time) (sent []*call, err err
 		if err := r.queue.do(calls[i:i+1:i+1], until); err != nil {
 			return nil, err
 		}
-		if text, _ := calls[i].reply.(string); text == "" || text[0] != 'A' {
+		if !strings.HasPrefix(calls[i].reply, "A") {
 			return calls[:i+1], nil
 		}
 	}
@@ -255,28 +264,38 @@ func (l *redisLease) calls(target Nanodollars, final bool) []*call {
 }
 
 func (l *redisLease) holds(target Nanodollars, mode string) []*call {
-	r := l.ledger
-	e := r.epoch.Load()
 	calls := make([]*call, len(l.parts))
 	for i := range l.parts {
-		p := &l.parts[i]
-		args := make([]any, 0, 9+5*len(p.shares))
-		args = append(args, r.epochArg(e), r.store.clockArg(), r.store.now()+staleAfter.Milliseconds(),
-			l.ID, int64(target), r.config.Lease.Milliseconds(), e.gen, mode)
-		for _, s := range p.shares {
-			gross, corrected := s.view.floors(e.gen)
-			args = append(args, limitArg(s.limit), s.view.start, s.view.ends, gross, corrected)
-		}
-		calls[i] = &call{script: holdScript, keys: p.keys, args: args}
+		calls[i] = l.ledger.holdCall(&l.parts[i], l.ledger.epoch.Load(), l.ID, target, mode)
 	}
 	return calls
 }
 
-func limitArg(l Limit) any {
-	if !l.Hard {
-		return ""
+// holdCall is a call of hold.lua.
+func (r *Redis) holdCall(p *part, e *epoch, id string, target Nanodollars, mode string) *call {
+	c := p.call(r, holdScript, 8+5*len(p.shares))
+	r.sayEpoch(c, e)
+	r.store.clock(c)
+	c.int(r.store.now() + staleAfter.Milliseconds())
+	c.text(&id)
+	c.int(int64(target))
+	c.int(r.config.Lease.Milliseconds())
+	c.int(e.gen)
+	c.text(&mode)
+	for i := range p.shares {
+		s := &p.shares[i]
+		if s.limit.Hard {
+			c.int(int64(s.limit.Amount))
+		} else {
+			c.text(&nothing)
+		}
+		c.int(s.view.start)
+		c.int(s.view.ends)
+		gross, corrected := s.view.floors(e.gen)
+		c.int(gross)
+		c.int(corrected)
 	}
-	return int64(l.Amount)
+	return c
 }
 
 // hear takes in the replies and joins their verdicts: the worst counts.
@@ -310,10 +329,9 @@ func (r *Redis) heard(c *call, shares []redisShare) (verdict byte, err error) {
 		r.log.Error("budget counts in redis cannot be read", "error", c.err)
 		return 0, fmt.Errorf("%w: %w", errCorrupt, c.err)
 	}
-	text, _ := c.reply.(string)
-	a, ok := parseAnswer(text)
+	a, ok := parseAnswer(c.reply)
 	if !ok {
-		return 0, fmt.Errorf("%w: reply %q", errCorrupt, text)
+		return 0, fmt.Errorf("%w: reply %q", errCorrupt, c.reply)
 	}
 	if a.verdict == 'E' {
 		return 'E', nil
@@ -326,7 +344,7 @@ func (r *Redis) heard(c *call, shares []redisShare) (verdict byte, err error) {
 	for _, s := range shares {
 		counts, ok := a.next()
 		if !ok {
-			return 0, fmt.Errorf("%w: reply %q", errCorrupt, text)
+			return 0, fmt.Errorf("%w: reply %q", errCorrupt, c.reply)
 		}
 		r.views.hear(s.view, a.stamp, a.gen, counts)
 	}

@@ -38,29 +38,47 @@ func (s *settlement) pend(sign Nanodollars) {
 func (s *settlement) calls(r *Redis) []*call {
 	calls := make([]*call, len(s.parts))
 	e := r.epoch.Load()
-	certain := 1
+	certain := int64(1)
 	if !s.sent.IsZero() && time.Since(s.sent) > certainFor {
 		certain = 0
 	}
 	for i := range s.parts {
 		p := &s.parts[i]
 		if s.renew {
-			c := &call{script: renewScript, args: []any{r.store.clockArg(), s.lease.ID, r.config.Lease.Milliseconds()}}
-			for _, share := range p.shares {
-				c.keys = append(c.keys, share.view.leases)
+			calls[i] = newCall(renewScript, len(p.shares), 3)
+			for j := range p.shares {
+				calls[i].text(&p.shares[j].view.leases)
 			}
-			calls[i] = c
+			r.store.clock(calls[i])
+			calls[i].text(&s.lease.ID)
+			calls[i].int(r.config.Lease.Milliseconds())
 			continue
 		}
-		args := make([]any, 0, 8+4*len(p.shares))
-		args = append(args, r.epochArg(e), r.store.clockArg(), s.lease.ID, int64(s.actual), e.gen, certain, s.tombstone)
-		for _, share := range p.shares {
-			gross, corrected := share.view.floors(e.gen)
-			args = append(args, share.view.ends, share.view.madeAs(), gross, corrected)
-		}
-		calls[i] = &call{script: settleScript, keys: p.keys, args: args}
+		calls[i] = s.call(r, p, e, certain)
 	}
 	return calls
+}
+
+// call is a call of settle.lua.
+func (s *settlement) call(r *Redis, p *part, e *epoch, certain int64) *call {
+	c := p.call(r, settleScript, 7+4*len(p.shares))
+	r.sayEpoch(c, e)
+	r.store.clock(c)
+	c.text(&s.lease.ID)
+	c.int(int64(s.actual))
+	c.int(e.gen)
+	c.int(certain)
+	c.text(&s.tombstone)
+	for i := range p.shares {
+		v := p.shares[i].view
+		c.int(v.ends)
+		made := v.madeAs()
+		c.text(&made)
+		gross, corrected := v.floors(e.gen)
+		c.int(gross)
+		c.int(corrected)
+	}
+	return c
 }
 
 // queue sends scripts to Redis. Those that somebody waits for go at once, a few
@@ -108,9 +126,7 @@ func (q *queue) init(r *Redis) {
 // one to end and shares the next with all who wait.
 func (q *queue) do(calls []*call, until time.Time) error {
 	if q.ledger.store.cluster {
-		ctx, cancel := context.WithDeadline(context.Background(), until)
-		defer cancel()
-		return q.ledger.store.exec(ctx, calls)
+		return q.ledger.store.exec(deadline{context.Background(), until}, calls)
 	}
 	w := &waiter{calls: calls, until: until}
 	q.mu.Lock()
@@ -139,9 +155,7 @@ func (q *queue) lead(w *waiter) {
 	}
 	err := errNotSent
 	if q.ledger.store.breaker.allows() {
-		ctx, cancel := context.WithDeadline(context.Background(), w.until)
-		err = q.ledger.store.exec(ctx, calls)
-		cancel()
+		err = q.ledger.store.exec(deadline{context.Background(), w.until}, calls)
 	}
 	q.finish(w.along, settlements, err)
 	for _, other := range w.batch {

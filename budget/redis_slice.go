@@ -289,7 +289,7 @@ func (l *redisLease) slicedElsewhere() bool {
 // wantSlices asks the others for what they have set aside in l's budgets. They
 // look every beat.
 func (r *Redis) wantSlices(ctx context.Context, l *redisLease) {
-	var keys []any
+	var keys []string
 	for _, s := range l.shares {
 		if s.limit.Hard {
 			keys = append(keys, s.view.counts)

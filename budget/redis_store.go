@@ -46,13 +46,28 @@ var (
 	beatScript   = newScript(beatText)
 )
 
-// call is one run of a script.
+// call is one run of a script. Its arguments are pointers where that spares an
+// allocation for each.
 type call struct {
 	script *script
-	keys   []string
-	args   []any
-	reply  any
+	args   []any // EVALSHA, the script's name, how many keys; the keys; the rest
+	ints   []int64
+	reply  string
 	err    error // of this call alone; one of the store is exec's
+}
+
+// newCall makes room for so many keys and other arguments.
+func newCall(s *script, keys, others int) *call {
+	c := &call{script: s, args: make([]any, 3, 3+keys+others), ints: make([]int64, 0, others)}
+	c.args[2] = keys
+	return c
+}
+
+func (c *call) text(s *string) { c.args = append(c.args, s) }
+
+func (c *call) int(n int64) {
+	c.ints = append(c.ints, n)
+	c.args = append(c.args, &c.ints[len(c.ints)-1])
 }
 
 // store is Redis as the ledger sees it: scripts, a clock, and a breaker.
@@ -226,11 +241,14 @@ func (s *store) poolSize() int { return min(64, max(2*inFlight, 10*runtime.GOMAX
 // exec runs the calls in one round trip. Its error is the store's: which calls
 // took effect is unknown then. Errors that concern single calls are theirs.
 //
-// Reading an answer has the store's timeout. All of it has twice that, because a
-// new connection begins with a greeting, which is a round trip of its own.
+// Reading an answer has the store's timeout. All of it has at most twice that,
+// because a new connection begins with a greeting, a round trip of its own.
 func (s *store) exec(ctx context.Context, calls []*call) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*s.timeout)
-	defer cancel()
+	until := time.Now().Add(2 * s.timeout)
+	if earlier, ok := ctx.Deadline(); ok && earlier.Before(until) {
+		until = earlier
+	}
+	ctx = deadline{ctx, until}
 	err := s.run(ctx, calls, false)
 	var unknown []*call
 	for _, c := range calls {
@@ -250,16 +268,27 @@ func (s *store) exec(ctx context.Context, calls []*call) error {
 	return nil
 }
 
+// deadline is a context with a deadline and no timer: the deadlines of the
+// connection do the waiting, and a timer for every round trip would be dear.
+type deadline struct {
+	context.Context
+	until time.Time
+}
+
+func (d deadline) Deadline() (time.Time, bool) { return d.until, true }
+
 // run sends the calls, by name or in full.
 func (s *store) run(ctx context.Context, calls []*call, full bool) error {
 	pipe := s.client.Pipeline()
-	commands := make([]*redis.Cmd, len(calls))
+	commands := make([]*redis.StringCmd, len(calls))
 	for i, c := range calls {
+		c.args[0], c.args[1] = "EVALSHA", &c.script.sha
 		if full {
-			commands[i] = pipe.Eval(ctx, c.script.text, c.keys, c.args...)
-		} else {
-			commands[i] = pipe.EvalSha(ctx, c.script.sha, c.keys, c.args...)
+			c.args[0], c.args[1] = "EVAL", &c.script.text
 		}
+		commands[i] = redis.NewStringCmd(ctx, c.args...)
+		commands[i].SetFirstKeyPos(3)
+		_ = pipe.Process(ctx, commands[i]) // queued; it cannot fail
 	}
 	_, _ = pipe.Exec(ctx) // its error is one of the commands'
 	var broken error
@@ -300,13 +329,17 @@ func (s *store) heard(now int64) {
 	}
 }
 
-// clockArg is the time that scripts are told: none, so that they ask Redis.
-func (s *store) clockArg() any {
+// clock appends the time that scripts are told: none, so that they ask Redis.
+func (s *store) clock(c *call) {
 	if s.shift.Load() == 0 {
-		return ""
+		c.text(&nothing)
+		return
 	}
-	return s.now()
+	c.int(s.now())
 }
+
+// nothing is an empty argument.
+var nothing = ""
 
 // inspect warns of set-ups that lose money.
 func (s *store) inspect(log *slog.Logger) {

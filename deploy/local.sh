@@ -47,10 +47,11 @@ case $BALANCER in
 esac
 pids+=($!)
 
-# up waits until the server on that port is ready.
+# up waits until the server on that port is ready, while all processes run.
 up() {
   for _ in $(seq 200); do
     if curl -sf -o /dev/null "http://127.0.0.1:$1/readyz"; then return; fi
+    for pid in "${pids[@]}"; do kill -0 "$pid" 2>/dev/null || exit 1; done
     sleep 0.1
   done
   echo "nothing answers on port $1" >&2

@@ -21,6 +21,9 @@ type AsyncWriter struct {
 // maxLogLine is where a line is cut, in bytes.
 const maxLogLine = 8 << 10
 
+// writeBatch is about how many bytes of lines are written at once.
+const writeBatch = 64 << 10
+
 // NewAsyncWriter starts a writer of lines to w with room for queue of them.
 // Close ends it.
 func NewAsyncWriter(w io.Writer, queue int) *AsyncWriter {
@@ -31,8 +34,18 @@ func NewAsyncWriter(w io.Writer, queue int) *AsyncWriter {
 
 func (a *AsyncWriter) run() {
 	defer close(a.done)
+	var batch []byte
 	for line := range a.lines {
-		a.w.Write(line) // an error here has nowhere to go: this is the log
+		batch = append(batch[:0], line...)
+		for more := true; more && len(batch) < writeBatch; {
+			select {
+			case next := <-a.lines: // nil once closed, which the range then sees
+				batch, more = append(batch, next...), next != nil
+			default:
+				more = false
+			}
+		}
+		a.w.Write(batch) // an error here has nowhere to go: this is the log
 	}
 }
 

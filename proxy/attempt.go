@@ -23,7 +23,7 @@ type attempt struct {
 	ttft       time.Duration // to the first event; 0 until it came
 	delivered  int64         // bytes of model output seen
 	usage      *translate.Usage
-	whole      bool // the answer came in one piece and is accounted for
+	settled    bool // the answer is complete and accounted for
 }
 
 // attempt calls one deployment and writes its answer to out. It returns nil
@@ -39,15 +39,15 @@ func (s *Server) attempt(ctx context.Context, j *journey, d *deployment, fallbac
 	err := s.consume(ctx, call, j, a, watch, out)
 	watch.stop()
 	err = a.classify(ctx, call, err)
-	if !a.whole {
+	if !a.settled {
 		j.upstream += time.Since(a.start)
 		s.account(j, a, err)
+		if err == nil || out.begun() {
+			j.settle(ctx)
+			out.end(j, err)
+		}
 	}
 	s.observe(j, a, err)
-	if !a.whole && (err == nil || out.begun()) {
-		j.settle(ctx)
-		out.end(j, err)
-	}
 	return err
 }
 
@@ -74,19 +74,19 @@ func (s *Server) callContext(ctx context.Context, d *deployment) (context.Contex
 // consume ranges over the answer and hands it to out. A client that has left is
 // not written to; its upstream call is ended with its context.
 func (s *Server) consume(ctx, call context.Context, j *journey, a *attempt, watch *watch, out sink) error {
-	for chunk, err := range a.deployment.Upstream.Chat(call, j.requestFor(a)) {
-		if err != nil {
+	sent := j.requestFor(a)
+	for chunk, err := range a.deployment.Upstream.Chat(call, sent) {
+		switch {
+		case err != nil:
 			return err
-		}
-		if len(chunk.Data) > 0 && !chunk.Comment && chunk.Whole == j.request.Stream {
+		case chunk.Comment && a.ttft == 0:
+			continue // nothing is sent before the first event
+		case len(chunk.Data) > 0 && !chunk.Comment && chunk.Whole == j.request.Stream:
 			return &translate.UpstreamError{Kind: translate.KindBadResponse, Billed: translate.BilledUnknown,
 				Message: "the upstream streamed an answer that was wanted whole, or the other way round"}
 		}
 		if chunk.Malformed {
 			s.metrics.malformed.Inc()
-		}
-		if chunk.Comment && a.ttft == 0 {
-			continue // nothing is sent before the first event
 		}
 		a.add(&chunk)
 		if a.ttft > 0 {
@@ -96,14 +96,20 @@ func (s *Server) consume(ctx, call context.Context, j *journey, a *attempt, watc
 			watch.begin()
 			j.answering(a, chunk.Head)
 		}
-		if chunk.Whole {
+		if chunk.Whole || chunk.Done {
 			s.complete(ctx, j, a)
 		}
 		if ctx.Err() != nil {
 			continue
 		}
-		if err := out.write(j, &chunk); err != nil && !a.deployment.Drain {
+		if chunk.Done {
+			out.end(j, nil)
+		} else if err := out.write(j, &chunk); err != nil && !a.deployment.Drain {
 			return errClientGone
+		}
+		if sent.Body != nil && out.begun() {
+			j.request.Forget() // no other upstream will need it
+			sent.Forget()
 		}
 	}
 	return nil
@@ -117,7 +123,7 @@ func (j *journey) requestFor(a *attempt) *translate.Request {
 		e.MaxTokens = a.output
 	}
 	sent := r.For(e)
-	sent.ClientKey = translate.Secret(j.account.client)
+	sent.ClientKey, sent.Forward = translate.Secret(j.account.client), j.account.forward
 	if sent.AnswerModel = d.Provider + "/" + d.Model; j.named {
 		sent.AnswerModel = r.Model
 	}
@@ -132,12 +138,12 @@ func (a *attempt) add(c *translate.Chunk) {
 	}
 }
 
-// complete accounts for a whole answer before it is written, so that its
-// headers can say what it cost.
+// complete accounts for an answer that is complete before its end is written:
+// headers or trailers say what it cost, and who has read them finds it charged.
 func (s *Server) complete(ctx context.Context, j *journey, a *attempt) {
 	j.upstream += time.Since(a.start)
 	s.account(j, a, nil)
-	a.whole = true
+	a.settled = true
 	j.settle(ctx)
 }
 
@@ -145,7 +151,10 @@ func (s *Server) complete(ctx context.Context, j *journey, a *attempt) {
 // watch ran out, or the upstream failed.
 func (a *attempt) classify(ctx, call context.Context, err error) error {
 	if err == nil {
-		if ctx.Err() != nil && !a.whole {
+		if a.settled {
+			return nil
+		}
+		if ctx.Err() != nil {
 			return gone(ctx)
 		}
 		if a.ttft == 0 {

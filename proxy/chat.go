@@ -49,7 +49,7 @@ func (s *Server) answer(ctx context.Context, j *journey, a account, r *translate
 	if err != nil {
 		return err
 	}
-	purse, err := j.now.reserve(ctx, j.now.Ledger, a, r, decision)
+	purse, err := j.reserve(ctx)
 	if err != nil {
 		return err
 	}

@@ -114,7 +114,7 @@ func (s *Server) callEmbedder(ctx context.Context, j *journey, d *deployment, r 
 	j.attempts++
 	answer, err := d.Embedder.Embed(call, r)
 	if err == nil {
-		a.usage, a.ttft, a.whole = answer.Usage, time.Since(a.start), true
+		a.usage, a.ttft, a.settled = answer.Usage, time.Since(a.start), true
 		j.answering(a, &translate.Head{RequestID: answer.RequestID})
 	}
 	err = a.classify(ctx, call, err)

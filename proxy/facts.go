@@ -13,20 +13,21 @@ import (
 
 // decide asks the router, with the facts of the request and of its budgets.
 func (j *journey) decide(ctx context.Context) (*routing.Decision, error) {
-	facts, err := j.now.facts(ctx, j.account, j.request)
+	j.limits = j.now.limitsOf(j.account)
+	facts, err := j.now.facts(ctx, j.account, j.request, j.limits)
 	if err != nil {
 		return nil, err
 	}
 	j.named = facts.Upstream != ""
 	d := j.now.Router.Decide(facts)
 	if d.Tier == "" {
-		return d, j.now.nothingAllowed(ctx, j.account, facts, d)
+		return d, j.now.nothingAllowed(ctx, j.limits, facts, d)
 	}
 	return d, nil
 }
 
 // facts gathers what a decision depends on.
-func (s *setup) facts(ctx context.Context, a account, r *translate.Request) (*routing.Request, error) {
+func (s *setup) facts(ctx context.Context, a account, r *translate.Request, limits []budget.Limit) (*routing.Request, error) {
 	f := &routing.Request{
 		Prompt: r.Prompt, Tokens: r.InputBytes / 4, Output: r.MaxTokens, Stream: r.Stream, Turns: r.Messages,
 		Images: r.Images > 0, Audio: r.Audio > 0, Tools: r.Tools || r.Schema,
@@ -38,7 +39,6 @@ func (s *setup) facts(ctx context.Context, a account, r *translate.Request) (*ro
 	if err := s.force(f, a, r.Model); err != nil {
 		return nil, err
 	}
-	limits := s.limitsOf(a)
 	if len(limits) == 0 {
 		return f, nil
 	}
@@ -118,11 +118,11 @@ func (s *setup) resolve(f *routing.Request, model string) error {
 }
 
 // nothingAllowed is the error of a decision that leaves no tier.
-func (s *setup) nothingAllowed(ctx context.Context, a account, f *routing.Request, d *routing.Decision) error {
+func (s *setup) nothingAllowed(ctx context.Context, limits []budget.Limit, f *routing.Request, d *routing.Decision) error {
 	if !f.Exhausted {
 		return forbidden("no tier is left for this request: %s", d.Reason)
 	}
-	states, err := s.Books.Status(ctx, s.limitsOf(a))
+	states, err := s.Books.Status(ctx, limits)
 	if err != nil {
 		return err
 	}

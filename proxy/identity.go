@@ -87,6 +87,9 @@ type account struct {
 	key    *Key
 	admin  bool
 	client string // the caller's own bearer token, for upstreams with api_key: client
+	// forward are the headers that go on to a pass-through upstream, by
+	// canonical name; nil when there are none.
+	forward map[string]string
 
 	// bodyNames says that the body may name the user and the budget.
 	bodyNames bool
@@ -112,7 +115,7 @@ func (s *setup) identify(r *http.Request) (account, error) {
 	if err != nil {
 		return account{}, err
 	}
-	a := account{tier: h.tier, session: h.session, tags: h.tags, client: bearer(r.Header)}
+	a := account{tier: h.tier, session: h.session, tags: h.tags, client: bearer(r.Header), forward: forwardable(r.Header)}
 	if a.hasMaxCost = h.maxCost != ""; a.hasMaxCost {
 		if a.maxCost, err = headerUSD(headerMaxCost, h.maxCost); err != nil {
 			return account{}, err
@@ -301,6 +304,19 @@ func (a *account) nameByBody(r *translate.Request) error {
 	n, err := headerUSD("metadata.budget_usd", r.MetadataBudget)
 	a.budget, a.hasBudget = n, true
 	return err
+}
+
+// forwardable picks the headers of a request that an upstream may see.
+func forwardable(h http.Header) (forward map[string]string) {
+	for _, name := range [...]string{"Traceparent", "Tracestate", "Idempotency-Key", "Openai-Beta", "Openai-Organization", "Openai-Project"} {
+		if v := h[name]; len(v) > 0 {
+			if forward == nil {
+				forward = map[string]string{}
+			}
+			forward[name] = v[0]
+		}
+	}
+	return forward
 }
 
 // readOwnHeaders picks our headers out. A repeated, misspelt or malformed one

@@ -18,6 +18,7 @@ type journey struct {
 	start    time.Time
 	account  account
 	request  *translate.Request
+	limits   []budget.Limit // the budgets that apply
 	decision *routing.Decision
 	purse    *purse
 	record   *Record

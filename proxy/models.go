@@ -117,7 +117,7 @@ func (s *Server) dryRun(w http.ResponseWriter, r *http.Request) error {
 	if err := a.name(request, now.Identity.RejectAnonymous); err != nil {
 		return err
 	}
-	facts, err := now.facts(r.Context(), a, request)
+	facts, err := now.facts(r.Context(), a, request, now.limitsOf(a))
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (s *Server) debugComplexity(w http.ResponseWriter, r *http.Request) error {
 	if q.Prompt == nil {
 		return invalid("prompt", "prompt is missing: send {\"prompt\": \"...\"}")
 	}
-	score, tier := now.Router.Complexity(*q.Prompt)
+	score, tier := now.Router.Classify(*q.Prompt)
 	return writeJSON(w, struct {
 		Preview   string            `json:"prompt_preview"`
 		Score     float64           `json:"score"`

@@ -25,8 +25,6 @@ const (
 	// fitTries bounds the reservations tried for one request while others
 	// change what remains.
 	fitTries = 4
-	// settleTimeout bounds a settlement, which outlives its client.
-	settleTimeout = 2 * time.Second
 )
 
 // purse is the money of one request: what is reserved, and what its attempts
@@ -131,8 +129,9 @@ func (p *purse) affordable(d *deployment, room budget.Nanodollars) int64 {
 
 // reserve holds the worst case of the plan's first target, fitting the plan to
 // the budget where it does not fit: a cheaper tier, then a smaller output.
-func (s *setup) reserve(ctx context.Context, ledger Ledger, a account, r *translate.Request, d *routing.Decision) (*purse, error) {
-	p := &purse{request: r, limits: s.limitsOf(a), ceiling: a.maxCost, hasCeil: a.hasMaxCost, hard: a.hasMaxCost}
+func (j *journey) reserve(ctx context.Context) (*purse, error) {
+	s, a, d := j.now, j.account, j.decision
+	p := &purse{request: j.request, limits: j.limits, ceiling: a.maxCost, hasCeil: a.hasMaxCost, hard: a.hasMaxCost}
 	for _, l := range p.limits {
 		p.hard = p.hard || l.Hard
 	}
@@ -145,7 +144,7 @@ func (s *setup) reserve(ctx context.Context, ledger Ledger, a account, r *transl
 	for try := 1; ; try++ {
 		first := s.deployments[d.Plan[0].Deployment]
 		amount := p.worst(first, p.outputLimit(first))
-		reservation, err := ledger.Reserve(ctx, budget.Hold{ID: budget.NewID(), Amount: amount, Limits: p.limits})
+		reservation, err := s.Ledger.Reserve(ctx, budget.Hold{ID: budget.NewID(), Amount: amount, Limits: p.limits})
 		if err == nil {
 			p.reservation, p.held = reservation, amount
 			p.lease = keep(reservation, s.Lease)
@@ -286,7 +285,5 @@ func (p *purse) settle(ctx context.Context) error {
 	}
 	p.settled = true
 	p.lease.end()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	return p.reservation.Settle(ctx, p.spent)
+	return p.reservation.Settle(context.WithoutCancel(ctx), p.spent)
 }

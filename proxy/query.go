@@ -227,7 +227,7 @@ func (o *collector) end(*journey, error) {}
 
 func (o *collector) answer(j *journey) *Answer {
 	return &Answer{
-		Text: o.text, ModelUsed: j.record.answered.Provider + "/" + j.record.answered.Model, TierUsed: j.record.Tier, TokensTotal: o.tokens,
+		Text: o.text, ModelUsed: j.record.answered.label, TierUsed: j.record.Tier, TokensTotal: o.tokens,
 		CostUSD: USD(j.purse.spent), LatencyMS: millis(time.Since(j.start)), StrategyUsed: j.record.Strategy, WasFallback: j.record.Fallback,
 	}
 }

@@ -3,15 +3,11 @@ package proxy
 import (
 	"bytes"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/tidwall/sjson"
-
-	"github.com/inference-router/inference-router/budget"
 	"github.com/inference-router/inference-router/translate"
 )
 
@@ -45,24 +41,34 @@ const (
 // writeHeading says in headers who answers and why.
 func writeHeading(h http.Header, j *journey) {
 	r := j.record
-	h[headerTier] = []string{r.Tier}
-	h["X-Router-Model"] = []string{r.answered.Provider + "/" + r.answered.Model}
-	h["X-Router-Strategy"] = []string{r.Strategy}
-	h["X-Router-Reason"] = []string{r.Reason}
-	h["X-Router-Fallback"] = []string{strconv.FormatBool(r.Fallback)}
-	h["X-Router-Attempts"] = []string{strconv.Itoa(j.attempts)}
-	h["X-Router-Decision"] = []string{r.ID}
+	set := setter(h)
+	set(headerTier, r.Tier)
+	set("X-Router-Model", r.answered.label)
+	set("X-Router-Strategy", r.Strategy)
+	set("X-Router-Reason", r.Reason)
+	set("X-Router-Fallback", strconv.FormatBool(r.Fallback))
+	set("X-Router-Attempts", strconv.Itoa(j.attempts))
+	set("X-Router-Decision", r.ID)
 	if r.Scored {
-		h["X-Router-Score"] = []string{formatScore(r.Score)}
+		set("X-Router-Score", formatScore(r.Score))
 	}
 	if len(r.dropped) > 0 {
-		h["X-Router-Dropped-Params"] = []string{strings.Join(r.dropped, ", ")}
+		set("X-Router-Dropped-Params", strings.Join(r.dropped, ", "))
 	}
 	if r.upstreamID != "" {
-		h["X-Router-Upstream-Request-Id"] = []string{r.upstreamID}
+		set("X-Router-Upstream-Request-Id", r.upstreamID)
 	}
 	if left, ok := j.remaining(); ok {
-		h["X-Router-Budget-Remaining-Usd"] = []string{left.USD()}
+		set("X-Router-Budget-Remaining-Usd", left.USD())
+	}
+}
+
+// setter sets canonical names with one allocation for all their values.
+func setter(h http.Header) func(name, value string) {
+	values := make([]string, 0, 12)
+	return func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
 }
 
@@ -70,22 +76,14 @@ func writeHeading(h http.Header, j *journey) {
 // of a whole answer, in the trailers of a stream.
 func writeTotals(h http.Header, j *journey) {
 	took := time.Since(j.start)
-	h[headerCost] = []string{j.purse.spent.USD()}
-	h[headerLatency] = []string{formatMillis(took)}
-	h[headerOverhead] = []string{formatMillis(took - j.upstream)}
+	set := setter(h)
+	set(headerCost, j.purse.spent.USD())
+	set(headerLatency, formatMillis(took))
+	set(headerOverhead, formatMillis(took-j.upstream))
 }
 
 func formatMillis(d time.Duration) string {
 	return strconv.FormatFloat(millis(d), 'f', -1, 64)
-}
-
-// withCost adds usage.cost to data's usage object.
-func withCost(data []byte, cost budget.Nanodollars) []byte {
-	out, err := sjson.SetRawBytes(slices.Clone(data), "usage.cost", []byte(cost.USD()))
-	if err != nil {
-		return data
-	}
-	return out
 }
 
 // streamRelay writes an answer as server-sent events.
@@ -124,7 +122,7 @@ func (o *streamRelay) write(j *journey, c *translate.Chunk) error {
 	case len(c.Data) > 0:
 		data := c.Data
 		if o.cost && c.Usage != nil && !c.Partial {
-			data = withCost(data, j.costSoFar(c.Usage))
+			data = translate.AppendWithCost(nil, data, j.costSoFar(c.Usage).USD())
 		}
 		o.event(data, c.Partial)
 	}
@@ -240,7 +238,7 @@ func (o *wholeRelay) write(j *journey, c *translate.Chunk) error {
 	data := c.Data
 	o.started = true
 	if o.cost && c.Usage != nil {
-		data = withCost(data, j.purse.spent)
+		data = translate.AppendWithCost(nil, data, j.purse.spent.USD())
 	}
 	h := o.w.Header()
 	h["Content-Type"] = []string{"application/json"}

@@ -134,7 +134,8 @@ type setup struct {
 type deployment struct {
 	*Deployment
 	tier      string
-	maxOutput int64 // known output cap, else 0
+	label     string // provider/model, as headers name it
+	maxOutput int64  // known output cap, else 0
 	counters  *deploymentCounters
 }
 
@@ -198,7 +199,7 @@ func newSetup(c Config, m *metrics) (*setup, error) {
 	for i := range s.Embeddings {
 		d := &s.Embeddings[i]
 		d.Timeouts = d.Timeouts.or(s.Timeouts)
-		s.embeddings = append(s.embeddings, &deployment{Deployment: d, tier: embeddingTier, counters: m.deployment(embeddingTier, d)})
+		s.embeddings = append(s.embeddings, &deployment{Deployment: d, tier: embeddingTier, label: d.Provider + "/" + d.Model, counters: m.deployment(embeddingTier, d)})
 	}
 	if s.tiers[s.Fallback] == nil {
 		return nil, fmt.Errorf("fallback tier %q is not configured", s.Fallback)
@@ -216,7 +217,7 @@ func (s *setup) add(t *Tier, d *Deployment, m *metrics) error {
 	if s.deployments[d.Name] != nil {
 		return fmt.Errorf("two upstreams are called %q; give one a name", d.Name)
 	}
-	e := &deployment{Deployment: d, tier: t.Name, maxOutput: d.MaxOutput, counters: m.deployment(t.Name, d)}
+	e := &deployment{Deployment: d, tier: t.Name, label: d.Provider + "/" + d.Model, maxOutput: d.MaxOutput, counters: m.deployment(t.Name, d)}
 	if t.MaxOutput > 0 && (e.maxOutput == 0 || t.MaxOutput < e.maxOutput) {
 		e.maxOutput = t.MaxOutput
 	}

@@ -66,6 +66,7 @@ func (c *Complexity) bind(rt *Router, _ bool) (Strategy, error) {
 		slices.Reverse(order)
 		b.orders = append(b.orders, append(order, rt.tiers[want+1:]...))
 	}
+	rt.complexity = b
 	return b, nil
 }
 

@@ -36,7 +36,6 @@ var journeys = sync.Pool{New: func() any { return new(journey) }}
 func newJourney(rt *Router, r *Request, d *Decision) *journey {
 	j := journeys.Get().(*journey)
 	j.rt, j.r, j.d, j.now = rt, r, d, rt.state.now()
-	d.Strategies = make([]Step, 0, len(rt.strategies)+2)
 	j.names = make([]string, 0, (len(rt.strategies)+1)*len(rt.tiers))
 	return j
 }
@@ -143,6 +142,24 @@ func (j *journey) probe(probes uint64) {
 		return
 	}
 	j.tiers = slices.Delete(j.tiers, 0, 1)
+}
+
+// refit plans anew on the tiers named, without a fallback beside them.
+func (j *journey) refit(tiers []string, reason string) bool {
+	for _, name := range tiers {
+		if t := j.rt.byName[name]; t != nil && j.may(t) && !slices.Contains(j.tiers, t) {
+			j.tiers = append(j.tiers, t)
+		}
+	}
+	if len(j.tiers) == 0 {
+		return false
+	}
+	j.demand()
+	j.step("budget", reason)
+	j.d.Reason = joined(j.d.Reason, reason)
+	j.plan(false)
+	j.d.Reason = plain(j.d.Reason)
+	return true
 }
 
 // forceTier plans on the tier that was asked for, and on the fallback.
@@ -262,11 +279,12 @@ func (j *journey) plan(fallback bool) {
 	if fallback && !slices.Contains(j.tiers, j.rt.fallback) && j.may(j.rt.fallback) {
 		j.tiers = append(j.tiers, j.rt.fallback)
 	}
-	d.Plan = make([]Target, 0, j.rt.attempts+planSlack)
+	d.Plan = make([]Target, 0, min(j.rt.attempts+planSlack, len(j.rt.deployments)))
 	j.fill()
 	if len(d.Plan) == 0 {
 		d.Plan = append(d.Plan, j.leastOut())
 	}
+	j.tiers = j.tiers[:len(d.Tiers)]
 	d.Upstream = d.Plan[0].Deployment
 	if d.Plan[0].Tier != d.Tier {
 		j.step("health", "no upstream of "+d.Tier+" is in use")
@@ -398,13 +416,17 @@ func scope(r *Request) string {
 
 // plain makes a reason fit for a header: printable ASCII, one line.
 func plain(s string) string {
-	if strings.IndexFunc(s, func(c rune) bool { return c < ' ' || c > '~' }) < 0 {
-		return s
-	}
-	return strings.Map(func(c rune) rune {
-		if c < ' ' || c > '~' {
-			return '?'
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return strings.Map(printable, s)
 		}
-		return c
-	}, s)
+	}
+	return s
+}
+
+func printable(c rune) rune {
+	if c < ' ' || c > '~' {
+		return '?'
+	}
+	return c
 }

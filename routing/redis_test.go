@@ -26,7 +26,7 @@ type server struct {
 }
 
 // realRedis starts a redis-server for the test.
-func realRedis(t *testing.T) *server {
+func realRedis(t *testing.T, options ...string) *server {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -41,7 +41,8 @@ func realRedis(t *testing.T) *server {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "s")
-	command := exec.Command(path, "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no", "--dir", dir)
+	options = append([]string{"--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no", "--dir", dir}, options...)
+	command := exec.Command(path, options...)
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +56,35 @@ func realRedis(t *testing.T) *server {
 	eventually(t, 10*time.Second, "redis-server to start", func() bool { return client.Ping(t.Context()).Err() == nil })
 	s.flush = func() { client.FlushAll(t.Context()) }
 	return s
+}
+
+// freePort is a TCP port of this host that nobody listens on.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+func TestAllKeysShareASlotOfACluster(t *testing.T) {
+	s := realRedis(t, "--cluster-enabled", "yes", "--bind", "127.0.0.1", "--port", freePort(t), "--cluster-port", freePort(t))
+	a, b := newReplica(t, s), newReplica(t, s)
+	if err := a.client.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "the cluster to form", func() bool { return a.client.Set(t.Context(), "x", "y", 0).Err() == nil })
+	answers(a.Router, "a/small", time.Second, 4)
+	a.exchange(t)
+	b.exchange(t)
+	wantSees(t, "1s of 4", a, b)
+	b.Reset()
+	b.exchange(t)
+	a.exchange(t)
+	wantSees(t, "0s of 0", a, b)
 }
 
 // eachRedis runs a test against miniredis and against a real server.
@@ -386,4 +416,45 @@ func TestSharedConfigErrors(t *testing.T) {
 	if _, err := NewShared(SharedConfig{Client: client, State: state}); err == nil {
 		t.Error("a state was shared twice")
 	}
+}
+
+func TestReplicasAgreeAfterResetsAndReloadsUnderLoad(t *testing.T) {
+	s := &server{network: "tcp", addr: miniredis.RunT(t).Addr()}
+	a, b := newReplica(t, s), newReplica(t, s)
+	a.shared.interval, b.shared.interval = time.Millisecond, time.Millisecond
+	a.run(t)
+	b.run(t)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for n := range 300 {
+				r := []*replica{a, b}[(i+n)%2]
+				answers(r.Router, "a/small", time.Duration(1+n)*time.Millisecond, 1)
+				r.Decide(&Request{Prompt: "hi"})
+				switch n % 100 {
+				case 50:
+					r.Reset()
+				case 99:
+					reloaded, err := New(Config{Tiers: threeTiers(), State: r.state, Strategies: []Strategy{NewLatency(LatencyConfig{WindowSize: 30 + i})}})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					answers(reloaded, "a/small", time.Second, 1)
+				}
+				time.Sleep(100 * time.Microsecond)
+			}
+		})
+	}
+	wg.Wait()
+	for _, r := range []*replica{a, b} {
+		if _, err := New(Config{Tiers: threeTiers(), State: r.state, Strategies: []Strategy{NewLatency(LatencyConfig{})}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answers(a.Router, "a/small", time.Second, 40)
+	answers(b.Router, "a/small", 2*time.Second, 40)
+	eventually(t, 5*time.Second, "the replicas to agree", func() bool {
+		return a.Tiers()[0].Samples == 50 && a.sees() == b.sees()
+	})
 }

@@ -175,8 +175,9 @@ type Router struct {
 	name        string // X-Router-Strategy
 	state       *State
 	attempts    int
-	latency     *Latency // the chain's, nil when it has none
-	context     int64    // the smallest known context window
+	latency     *Latency    // the chain's, nil when it has none
+	complexity  *Complexity // the chain's, else one with the default rules
+	context     int64       // the smallest known context window
 }
 
 // placed is a strategy at its place in the chain.
@@ -218,6 +219,11 @@ func New(c Config) (*Router, error) {
 	}
 	if err := rt.addStrategies(strategies); err != nil {
 		return nil, err
+	}
+	if rt.complexity == nil {
+		if _, err := NewComplexity(ComplexityConfig{}).bind(rt, false); err != nil {
+			return nil, err
+		}
 	}
 	judge := rule{size: defaultWindow}
 	for _, t := range rt.tiers {
@@ -310,7 +316,7 @@ func (rt *Router) unknown(tier string) error {
 
 // Decide decides on a request. It keeps nothing of r.
 func (rt *Router) Decide(r *Request) *Decision {
-	d := &Decision{ID: newID(), Time: time.Now(), Strategy: rt.name}
+	d := &Decision{ID: newID(), Time: time.Now(), Strategy: rt.name, Strategies: make([]Step, 0, len(rt.strategies)+2)}
 	j := newJourney(rt, r, d)
 	defer j.done()
 	if d.Forced = r.Tier != "" || r.Upstream != ""; d.Forced {
@@ -328,6 +334,28 @@ func (rt *Router) Decide(r *Request) *Decision {
 	}
 	d.Reason = plain(d.Reason)
 	return d
+}
+
+// Strategy names how the router decides: ChainStrategy, or the one strategy's
+// own name.
+func (rt *Router) Strategy() string { return rt.name }
+
+// Classify scores a prompt and names the tier it wants by the rules of the
+// chain's complexity strategy, or by the default rules when there is none.
+// Nothing else is looked at.
+func (rt *Router) Classify(prompt string) (Score, string) {
+	score := ScorePrompt(prompt)
+	return score, rt.complexity.wanted(score.Value).Name
+}
+
+// Refit narrows a decision to the named tiers, best first, with a reason that
+// joins those it has: the caller found that the rest do not fit a budget. The
+// plan is made anew of these tiers alone, also without the fallback tier. False
+// means that none of them may be used; d is as it was.
+func (rt *Router) Refit(r *Request, d *Decision, tiers []string, reason string) bool {
+	j := newJourney(rt, r, d)
+	defer j.done()
+	return j.refit(tiers, reason)
 }
 
 // Acquire asks to try a deployment now. False means that it is to be skipped:

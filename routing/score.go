@@ -51,7 +51,7 @@ type scan struct {
 	brief, transform bool
 	closing          bool // the text is long, and one line of it asks
 	lookup, greeting bool
-	quantity         bool
+	quantities       int
 	follow, with     int // words of a follow-up
 
 	// The state of the pass.
@@ -457,7 +457,7 @@ func (s *scan) count(c class) {
 		s.numbers++
 	}
 	if c&quantity != 0 {
-		s.quantity = true
+		s.quantities++
 	}
 }
 
@@ -524,10 +524,11 @@ func (s *scan) length(tokens float64) float64 {
 	if s.transform {
 		length = min(length, 1.5)
 	}
-	if s.closing && s.lookup && !s.quantity {
+	if s.closing && s.lookup && s.quantities == 0 {
 		length = min(length, 2.5) // what is looked for stands in the text
 	}
-	return min(length, 5)
+	// Beyond about a page more text is mostly more to read, not to think about.
+	return min(length, 2.5+0.3*max(0, length-2.5), 5)
 }
 
 // reasoning is the highest level of what is asked for. In a longer prompt the
@@ -558,12 +559,12 @@ func (s *scan) reasoning(tokens float64) (value float64, compared bool) {
 		level = min(level, 3) // verbs of hard work, and nothing to work on
 	}
 	level *= fading
-	dense := 0.06*float64(min(s.connectives, 15)) + 0.08*float64(min(s.constraints, 5))
+	dense := 0.05*float64(min(s.connectives, 15)) + 0.08*float64(min(s.constraints, 5))
 	perNumber := 0.03
-	if s.quantity {
-		perNumber = 0.15
+	if s.quantities > 0 {
+		perNumber = 0.12
 	}
-	dense += perNumber*float64(min(s.numbers, 10)) + 0.03*float64(min(s.signs, 12))
+	dense += 0.1*float64(min(s.quantities, 5)) + perNumber*float64(min(s.numbers, 10)) + 0.06*float64(min(s.signs, 12))
 	return min(7, max(level, dense)), compared
 }
 

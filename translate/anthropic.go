@@ -26,6 +26,7 @@ const defaultMaxTokens = 8192
 type AnthropicRequest struct {
 	Body    []byte
 	Dropped []string // request fields that had to be dropped, in the request's order
+	Stream  bool     // a stream was asked for
 
 	names   *names
 	request *Request
@@ -57,7 +58,7 @@ func ToAnthropic(r *Request, o AnthropicOptions) (*AnthropicRequest, error) {
 	// Of the request only what the answer depends on is kept: a stream may
 	// last, and requests are large.
 	asked := &Request{IncludeUsage: r.IncludeUsage, IncludeCost: r.IncludeCost}
-	return &AnthropicRequest{Body: w.t, Dropped: dropped, names: w.plan.names, request: asked}, nil
+	return &AnthropicRequest{Body: w.t, Dropped: dropped, Stream: r.Stream, names: w.plan.names, request: asked}, nil
 }
 
 // anthropicWriter writes one request body.

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"iter"
+	"math"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -10,6 +11,8 @@ import (
 // maxAnthropicDepth bounds the nesting of an answer before anything that
 // recurses is let at it.
 const maxAnthropicDepth = 512
+
+const notAMessage = "The upstream's answer is not a message."
 
 // FromAnthropic translates a whole answer.
 func FromAnthropic(q *AnthropicRequest, answer []byte, head AnswerHead) (Chunk, error) {
@@ -22,7 +25,7 @@ func FromAnthropic(q *AnthropicRequest, answer []byte, head AnswerHead) (Chunk, 
 	}
 	content := root.Get("content")
 	if !content.IsArray() {
-		return Chunk{}, badAnthropic("The upstream's answer is not a message.")
+		return Chunk{}, badAnthropic(notAMessage)
 	}
 	a := wholeAnswer{names: q.names}
 	content.ForEach(func(_, block gjson.Result) bool {
@@ -33,7 +36,7 @@ func FromAnthropic(q *AnthropicRequest, answer []byte, head AnswerHead) (Chunk, 
 	})
 	var end anthropicEnding
 	end.stop = root.Get("stop_reason").Str
-	end.count(root.Get("usage"))
+	end.count(root.Get("usage"), true)
 	if end.stop == "" && a.bytes == 0 {
 		return Chunk{}, badAnthropic("The upstream's answer is empty.")
 	}
@@ -79,54 +82,54 @@ func callInput(block gjson.Result) string {
 
 // anthropicEnding collects how an answer ends.
 type anthropicEnding struct {
-	stop  string // stop_reason
-	usage ending // only its usage, cacheCounts and serviceTier
-	input int64  // tokens that no cache had to do with
+	stop        string // stop_reason
+	tier        string // service_tier, as OpenAI calls it
+	input       int64  // tokens that no cache had to do with
+	usage       Usage
+	hasInput    bool // the input's count has come
+	hasOutput   bool // the output's final count has come
+	cacheCounts bool
 }
 
 // count takes in a usage object. A stream tells the input's counts at its
-// beginning and the output's running total at its end; what is left out keeps
-// its value.
-func (e *anthropicEnding) count(usage gjson.Result) {
-	if !usage.IsObject() {
-		return
-	}
-	u := Usage{}
-	if e.usage.usage != nil {
-		u = *e.usage.usage
-	}
-	known := setCount(&e.input, usage.Get("input_tokens"))
-	known = setCount(&u.OutputTokens, usage.Get("output_tokens")) || known
-	cached := setCount(&u.CachedTokens, usage.Get("cache_read_input_tokens"))
-	cached = setCount(&u.CacheWriteTokens, usage.Get("cache_creation_input_tokens")) || cached
+// beginning, with a first word on the output, and the output's running total
+// at its end; what is left out keeps its value. Counts that cannot be are
+// passed over.
+func (e *anthropicEnding) count(usage gjson.Result, final bool) {
+	u := &e.usage
+	e.hasInput = setCount(&e.input, usage.Get("input_tokens")) || e.hasInput
+	e.hasOutput = setCount(&u.OutputTokens, usage.Get("output_tokens")) && final || e.hasOutput
+	e.cacheCounts = setCount(&u.CachedTokens, usage.Get("cache_read_input_tokens")) || e.cacheCounts
+	e.cacheCounts = setCount(&u.CacheWriteTokens, usage.Get("cache_creation_input_tokens")) || e.cacheCounts
 	setCount(&u.ReasoningTokens, usage.Get("output_tokens_details.thinking_tokens"))
-	if !known && e.usage.usage == nil {
-		return
-	}
 	// Anthropic's input_tokens leaves out what the cache had to do with.
 	u.InputTokens = e.input + u.CachedTokens + u.CacheWriteTokens
 	u.ReasoningTokens = min(u.ReasoningTokens, u.OutputTokens)
-	e.usage.usage = &u
-	e.usage.cacheCounts = e.usage.cacheCounts || cached
 	switch usage.Get("service_tier").Str {
 	case "standard":
-		e.usage.serviceTier = "default"
+		e.tier = "default"
 	case "priority":
-		e.usage.serviceTier = "priority"
+		e.tier = "priority"
 	}
 }
 
 // setCount takes a count that makes sense, and reports whether it did.
 func setCount(to *int64, v gjson.Result) bool {
-	n, ok := wholeNumber(v)
-	if ok {
+	n, err := intValue(v, 0, math.MaxInt32)
+	if err == nil {
 		*to = n
 	}
-	return ok
+	return err == nil
 }
 
+// ending tells the end in OpenAI's words. A count that is not complete is as
+// good as none.
 func (e *anthropicEnding) ending() ending {
-	end := e.usage
+	end := ending{cacheCounts: e.cacheCounts, serviceTier: e.tier}
+	if e.hasInput && e.hasOutput {
+		u := e.usage
+		end.usage = &u
+	}
 	switch e.stop {
 	case "max_tokens", "model_context_window_exceeded":
 		end.finish = "length"
@@ -156,14 +159,14 @@ func FromAnthropicStream(q *AnthropicRequest, events iter.Seq2[Event, error], he
 				err = s.event(e)
 			}
 			if err != nil {
-				yield(Chunk{}, err)
+				s.fail(err)
 				return
 			}
 			if s.left || s.done {
 				return
 			}
 		}
-		yield(Chunk{}, s.cut())
+		s.fail(s.cut())
 	}
 }
 
@@ -180,11 +183,12 @@ type anthropicStream struct {
 	input     string          // of the open call, from its start event
 	heard     bool            // the open call has had a delta
 
-	spoke bool // the client has been told something
-	yield func(Chunk, error) bool
-	more  bool // the next event is already here
-	left  bool // nobody listens any more
-	done  bool
+	spoke     bool // the client has been told something
+	yield     func(Chunk, error) bool
+	delivered int64 // bytes of output
+	more      bool  // the next event is already here
+	left      bool  // nobody listens any more
+	done      bool
 }
 
 func (s *anthropicStream) emit(c Chunk) {
@@ -192,7 +196,22 @@ func (s *anthropicStream) emit(c Chunk) {
 		return
 	}
 	c.More = c.More || s.more
+	s.delivered += c.OutputBytes
 	s.left = !s.yield(c, nil)
+}
+
+// fail ends the answer with err. What the input cost is known since the
+// beginning; of the output it is only known how many bytes have come, and the
+// count in message_start is not it.
+func (s *anthropicStream) fail(err error) {
+	if s.w.started && s.end.hasInput {
+		u := s.end.usage
+		u.OutputTokens = max(u.OutputTokens, s.delivered)
+		s.emit(Chunk{Usage: &u})
+	}
+	if !s.left {
+		s.yield(Chunk{}, err)
+	}
 }
 
 // event takes in one event and yields what it tells the client.
@@ -227,7 +246,7 @@ func (s *anthropicStream) event(e Event) error {
 		if stop := root.Get("delta.stop_reason"); stop.Type == gjson.String {
 			s.end.stop = stop.Str
 		}
-		s.end.count(root.Get("usage"))
+		s.end.count(root.Get("usage"), true)
 	case "message_stop":
 		s.closeBlock()
 		return s.finish()
@@ -251,10 +270,9 @@ func (s *anthropicStream) first(kind string, root gjson.Result) error {
 	default:
 		return nil
 	}
-	s.end.count(root.Get("message.usage"))
+	s.end.count(root.Get("message.usage"), false)
 	c := s.w.start()
 	c.Head = s.q.head(s.head)
-	c.Usage = s.end.usage.usage
 	s.emit(c)
 	return nil
 }
@@ -355,6 +373,58 @@ func (s *anthropicStream) cut() error {
 	}
 	return &UpstreamError{Kind: KindInterrupted, Code: "stream_interrupted", Billed: BilledPartly,
 		Message: "The upstream's answer ended before it was complete."}
+}
+
+// AnthropicEvents tells a whole answer as the events of a stream, for servers
+// that give one where a stream was asked for.
+func AnthropicEvents(answer []byte) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		root, err := anthropicJSON(answer)
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		tell := func(build func(t *jsonText)) bool {
+			var t jsonText
+			t.object()
+			build(&t)
+			t.endObject()
+			return yield(Event{Data: t, More: true}, nil)
+		}
+		kind := func(name string) func(*jsonText) { return func(t *jsonText) { t.stringMember("type", name) } }
+		content := root.Get("content")
+		switch {
+		case root.Get("type").Str == "error":
+			yield(Event{Data: answer}, nil)
+			return
+		case !content.IsArray():
+			yield(Event{}, badAnthropic(notAMessage))
+			return
+		case !tell(kind("message_start")):
+			return
+		}
+		for _, block := range content.Array() {
+			start := func(t *jsonText) {
+				kind("content_block_start")(t)
+				t.rawMember("content_block", block.Raw)
+			}
+			if !tell(start) || !tell(kind("content_block_stop")) {
+				return
+			}
+		}
+		ended := tell(func(t *jsonText) {
+			kind("message_delta")(t)
+			t.openObject("delta")
+			t.stringMember("stop_reason", root.Get("stop_reason").Str)
+			t.endObject()
+			if usage := root.Get("usage"); usage.IsObject() {
+				t.rawMember("usage", usage.Raw)
+			}
+		})
+		if ended {
+			tell(kind("message_stop"))
+		}
+	}
 }
 
 // anthropicJSON checks and opens one JSON object of theirs.

@@ -143,31 +143,38 @@ func TestAJoinedAnthropicStreamEqualsTheWholeAnswer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var usage *Usage
-			joined, err := Join(func(yield func(Chunk, error) bool) {
-				for c, err := range FromAnthropicStream(anthropicRequest(t, name, true), recorded(data), anthropicHead) {
-					if c.Usage != nil {
-						usage = c.Usage
-					}
-					if !yield(c, err) {
-						return
-					}
+			for kind, events := range map[string]iter.Seq2[Event, error]{"recorded": recorded(data), "made of the whole": AnthropicEvents(whole)} {
+				joined, usage := joinAnthropic(t, name, events)
+				if got, want := anyJSON(t, joined), anyJSON(t, c.Data); !reflect.DeepEqual(got, want) {
+					t.Errorf("%s: joined\n%s\nwhole\n%s", kind, joined, c.Data)
 				}
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, want := anyJSON(t, joined), anyJSON(t, c.Data); !reflect.DeepEqual(got, want) {
-				t.Errorf("joined\n%s\nwhole\n%s", joined, c.Data)
-			}
-			if *usage != *c.Usage {
-				t.Errorf("streamed usage %+v, whole %+v", usage, c.Usage)
+				if *usage != *c.Usage {
+					t.Errorf("%s: streamed usage %+v, whole %+v", kind, usage, c.Usage)
+				}
 			}
 		})
 	}
 	if compared == 0 {
 		t.Fatal("no twins")
 	}
+}
+
+func joinAnthropic(t *testing.T, name string, events iter.Seq2[Event, error]) (joined []byte, usage *Usage) {
+	t.Helper()
+	joined, err := Join(func(yield func(Chunk, error) bool) {
+		for c, err := range FromAnthropicStream(anthropicRequest(t, name, true), events, anthropicHead) {
+			if c.Usage != nil {
+				usage = c.Usage
+			}
+			if !yield(c, err) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return joined, usage
 }
 
 func anyJSON(t *testing.T, data []byte) (v any) {
@@ -201,20 +208,63 @@ const (
 	messageStop  = `{"type":"message_stop"}`
 )
 
-func TestUsageIsReportedAtBothEndsOfAStream(t *testing.T) {
+func TestAStreamsUsageIsItsLastOne(t *testing.T) {
 	chunks, _, err := collect(FromAnthropicStream(anthropicRequest(t, "", true), sse(messageStart, textStart, textDelta, blockStop, endTurn, messageStop), anthropicHead))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u := chunks[0].Usage; u == nil || u.InputTokens != 13 {
-		t.Errorf("first chunk: got usage %+v, want the input's 13 tokens, for a stream that is cut", u)
+	for i, c := range chunks {
+		want := Usage{InputTokens: 13, OutputTokens: 5, CachedTokens: 4}
+		switch {
+		case i == len(chunks)-2 && (c.Usage == nil || *c.Usage != want):
+			t.Errorf("got %+v, want %+v: later counts replace earlier ones, absent ones leave them", c.Usage, want)
+		case i != len(chunks)-2 && c.Usage != nil:
+			t.Errorf("chunk %d: got %+v before the end", i, *c.Usage)
+		}
 	}
-	last := chunks[len(chunks)-2]
-	if want := (Usage{InputTokens: 13, OutputTokens: 5, CachedTokens: 4}); last.Usage == nil || *last.Usage != want {
-		t.Errorf("got %+v, want %+v: later counts replace earlier ones, absent ones leave them", last.Usage, want)
+}
+
+// The client may leave in the middle, or the stream may break: what was
+// delivered until then is charged, not the output count of the first event.
+func TestABrokenStreamIsAccountedForByWhatCame(t *testing.T) {
+	chunks, data, err := collect(FromAnthropicStream(anthropicRequest(t, "", true), sse(messageStart, textStart, textDelta, textDelta), anthropicHead))
+	if err == nil {
+		t.Fatal("got no error")
 	}
-	if *chunks[0].Usage == *last.Usage {
-		t.Error("the first usage was changed afterwards")
+	last := chunks[len(chunks)-1]
+	if want := (Usage{InputTokens: 13, OutputTokens: 4, CachedTokens: 4}); last.Usage == nil || *last.Usage != want {
+		t.Errorf("got %+v, want %+v: the input as reported and four bytes of output", last.Usage, want)
+	}
+	if len(last.Data) != 0 || len(data) != 3 {
+		t.Errorf("got %v, want the client to see nothing of it", data)
+	}
+}
+
+func TestUsageThatIsIncompleteOrAbsurdIsNone(t *testing.T) {
+	for name, usage := range map[string]string{
+		"no output":        `{}`,
+		"output as text":   `{"output_tokens":"5"}`,
+		"negative output":  `{"output_tokens":-5}`,
+		"a huge output":    `{"output_tokens":1e300}`,
+		"half a token":     `{"output_tokens":0.5}`,
+		"an array":         `[5]`,
+		"nothing but null": `null`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			end := `{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":` + usage + `}`
+			chunks, data, err := collect(FromAnthropicStream(anthropicRequest(t, "", true), sse(messageStart, textStart, textDelta, blockStop, end, messageStop), anthropicHead))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range chunks[1:] {
+				if c.Usage != nil {
+					t.Errorf("got %+v, want none: the first event's output count is not the answer's", *c.Usage)
+				}
+			}
+			if last := data[len(data)-1]; gjson.Get(last, "choices.#").Int() != 1 {
+				t.Errorf("got a usage chunk: %s", last)
+			}
+		})
 	}
 }
 
@@ -263,13 +313,13 @@ func TestAnthropicStreamFails(t *testing.T) {
 		"when an error of the client's comes as an event": {[]string{`{"type":"error","error":{"type":"invalid_request_error","message":"no"}}`}, KindInvalid, BilledNothing, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			chunks, data, err := collect(FromAnthropicStream(anthropicRequest(t, "", true), sse(tt.events...), anthropicHead))
+			_, data, err := collect(FromAnthropicStream(anthropicRequest(t, "", true), sse(tt.events...), anthropicHead))
 			var failed *UpstreamError
 			if !errors.As(err, &failed) {
 				t.Fatalf("got %v, want an *UpstreamError", err)
 			}
-			if failed.Kind != tt.kind || failed.Billed != tt.billed || len(chunks) != tt.chunks {
-				t.Errorf("got %s, billed %v, after %d chunks; want %s, %v, %d", failed.Kind, failed.Billed, len(chunks), tt.kind, tt.billed, tt.chunks)
+			if failed.Kind != tt.kind || failed.Billed != tt.billed || len(data) != tt.chunks {
+				t.Errorf("got %s, billed %v, after %d chunks; want %s, %v, %d", failed.Kind, failed.Billed, len(data), tt.kind, tt.billed, tt.chunks)
 			}
 			for _, d := range data {
 				if gjson.Get(d, "choices.0.finish_reason").Type != gjson.Null {
@@ -354,6 +404,10 @@ func TestFromAnthropicRefusesWhatIsNoMessage(t *testing.T) {
 			if !errors.As(err, &failed) || failed.Kind != KindBadResponse {
 				t.Errorf("got %v, want a bad response", err)
 			}
+			_, _, err = collect(FromAnthropicStream(anthropicRequest(t, "", true), AnthropicEvents([]byte(body)), anthropicHead))
+			if !errors.As(err, &failed) || failed.Kind != KindBadResponse {
+				t.Errorf("as a stream: got %v, want a bad response", err)
+			}
 		})
 	}
 	_, err := FromAnthropic(anthropicRequest(t, "", false), []byte(`{"type":"error","error":{"type":"api_error","message":"x"}}`), anthropicHead)
@@ -374,6 +428,8 @@ func TestAnthropicErrors(t *testing.T) {
 		"too long a prompt":           {400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum", KindInvalid, "context_length_exceeded", "prompt is too long: 210000 tokens > 200000 maximum"},
 		"prompt and limit too long":   {400, "invalid_request_error", "input length and `max_tokens` exceed context limit: 1 + 2 > 3", KindInvalid, "context_length_exceeded", "input length"},
 		"our account is empty":        {400, "invalid_request_error", "Your credit balance is too low to access the API.", KindQuota, "upstream_quota_exceeded", "quota"},
+		"our account's own limit":     {400, "invalid_request_error", "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.", KindQuota, "upstream_quota_exceeded", "quota"},
+		"our account is closed":       {400, "invalid_request_error", "This organization has been disabled.", KindAuth, "upstream_auth_error", "credential"},
 		"our key is wrong":            {401, "authentication_error", "invalid x-api-key", KindAuth, "upstream_auth_error", "credential"},
 		"our key may not":             {403, "permission_error", "org-123 may not", KindAuth, "upstream_auth_error", "credential"},
 		"billing":                     {402, "billing_error", "pay", KindQuota, "upstream_quota_exceeded", "quota"},
@@ -398,6 +454,9 @@ func TestAnthropicErrors(t *testing.T) {
 			e := AnthropicError(tt.status, 3*time.Second, []byte(body))
 			if e.Kind != tt.want || e.Code != tt.code || e.Status != tt.status || e.RetryAfter != 3*time.Second || e.Billed != BilledNothing {
 				t.Errorf("got %+v, want kind %s, code %s", *e, tt.want, tt.code)
+			}
+			if tt.kind != "" && (e.Err == nil || !strings.Contains(e.Err.Error(), tt.message)) {
+				t.Errorf("got %v for our log, want their own words", e.Err)
 			}
 			if !strings.Contains(e.Message, tt.says) || strings.Contains(e.Message, "org-123") {
 				t.Errorf("got message %q, want it to say %q and nothing of our account", e.Message, tt.says)
@@ -495,6 +554,11 @@ func FuzzFromAnthropic(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := FromAnthropic(anthropicRequest(t, "aliased_and_custom_tools", false), data, anthropicHead)
+		for c, err := range FromAnthropicStream(anthropicRequest(t, "", true), AnthropicEvents(data), anthropicHead) {
+			if err == nil && len(c.Data) > 0 && !json.Valid(c.Data) {
+				t.Fatalf("%s became %s", data, c.Data)
+			}
+		}
 		if err == nil && (!json.Valid(c.Data) || c.Finish == "") {
 			t.Fatalf("%s became %s", data, c.Data)
 		}

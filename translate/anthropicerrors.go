@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -35,20 +36,42 @@ func anthropicError(detail gjson.Result, status int) *UpstreamError {
 		byType = status
 	}
 	e := anthropicFailure(byType)
-	e.Status = status
-	if e.Kind != KindInvalid {
-		return e
+	if e.Kind == KindInvalid {
+		e = anthropicRefusal(e, message)
 	}
-	low := strings.ToLower(message)
+	if e.Status = status; status == 0 && e.Kind == KindInvalid { // within a stream
+		e.Status = byType
+	}
+	if kind != "" {
+		e.Err = &AnthropicFault{Type: kind, Message: message}
+	}
+	return e
+}
+
+// AnthropicFault is an error in Anthropic's own words, for our log.
+type AnthropicFault struct{ Type, Message string }
+
+func (f *AnthropicFault) Error() string { return f.Type + ": " + f.Message }
+
+// anthropicRefusal is a request refused as invalid, with what they say of it.
+func anthropicRefusal(e *UpstreamError, message string) *UpstreamError {
+	says := func(texts ...string) bool {
+		low := strings.ToLower(message)
+		return slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(low, t) })
+	}
 	switch {
-	case strings.Contains(low, "credit balance is too low"): // said of our account, as an invalid request
-		e = anthropicFailure(402)
-		e.Status = status
-	case strings.Contains(low, "prompt is too long"), strings.Contains(low, "exceed context limit"),
-		strings.Contains(low, "context window"):
+	// Three things said of our account, as if the request were invalid.
+	case says("credit balance is too low", "api usage limits"):
+		return anthropicFailure(402)
+	case says("organization has been disabled"):
+		return anthropicFailure(403)
+	case says("prompt is too long", "exceed context limit", "context window"):
 		e.Code = "context_length_exceeded"
 	}
-	if e.Kind == KindInvalid && message != "" {
+	if len(message) > maxMessage {
+		message = strings.ToValidUTF8(message[:maxMessage], "") + "…"
+	}
+	if message != "" {
 		e.Message = message
 	}
 	return e

@@ -38,8 +38,8 @@ type BedrockRequest struct {
 	// then takes the whole answer apart (see WholeEvents).
 	Stream bool
 
-	names   *names
-	request *Request
+	names *names
+	asked Request // IncludeUsage and IncludeCost of the client's request
 }
 
 // ToBedrock writes the Converse call for a request.
@@ -59,7 +59,7 @@ func ToBedrock(r *Request, o BedrockOptions) (*BedrockRequest, error) {
 		return nil, err
 	}
 	return &BedrockRequest{
-		Body: w.t, Dropped: dropped, names: p.names, request: r,
+		Body: w.t, Dropped: dropped, names: p.names, asked: Request{IncludeUsage: r.IncludeUsage, IncludeCost: r.IncludeCost},
 		Stream: r.Stream && (caps.StreamTools || len(c.tools) == 0),
 	}, nil
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tidwall/gjson"
 )
@@ -429,6 +431,10 @@ func TestTools(t *testing.T) {
 			want: want{schema: `{"type":"object","properties":{"a":{"type":"object","properties":{"n":{"type":"integer"}}}},"required":["a"]}`}},
 		{name: "trap 19: a schema within itself", model: nova, request: functionTool(`"parameters":{"type":"object","properties":{"a":{"$ref":"#/$defs/A"}},"$defs":{"A":{"type":"object","properties":{"next":{"$ref":"#/$defs/A"}}}}}`),
 			want: want{schema + ".properties": `{"a":{"type":"object","properties":{"next":{"type":"object"}}}}`}},
+		{name: "trap 19: a property may be called definitions or $ref", model: nova, request: functionTool(`"parameters":{"type":"object","properties":{"definitions":{"type":"string"},"$ref":{"type":"object","properties":{"$defs":{"type":"string"}}}}}`),
+			want: want{schema + ".properties": `{"definitions":{"type":"string"},"$ref":{"type":"object","properties":{"$defs":{"type":"string"}}}}`}},
+		{name: "a reference that leads nowhere", model: nova, request: functionTool(`"parameters":{"type":"object","properties":{"a":{"$ref":"#/$defs/none"},"b":{"$ref":"http://x"}}}`),
+			want: want{schema + ".properties": `{"a":{"type":"object"},"b":{"type":"object"}}`}},
 		{name: "strict on a model that knows it", request: functionTool(`"strict":true`), want: want{"toolConfig.tools.0.toolSpec.strict": "true"}},
 		{name: "trap 20: strict on another", model: nova, request: functionTool(`"strict":true`), want: want{"toolConfig.tools.0.toolSpec.strict": ""}},
 		{name: "a custom tool", request: `"tools":[{"type":"custom","custom":{"name":"sh","description":"d"}}]`,
@@ -532,6 +538,29 @@ func TestNormalization(t *testing.T) {
 		{name: "trap 7: an illegal name in the history", request: `"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"A","function":{"name":"mcp.x/y","arguments":""}}]},{"role":"tool","tool_call_id":"A","content":"r"}]`,
 			want: want{"messages.1.content.0.toolUse.name": `"` + aliasName("mcp.x/y") + `"`}},
 	})
+}
+
+// TestHostileSchemasStaySmall: references that double at each step, and many
+// of them into a large schema.
+func TestHostileSchemasStaySmall(t *testing.T) {
+	var doubling strings.Builder
+	doubling.WriteString(`"parameters":{"type":"object","properties":{"a":{"$ref":"#/$defs/d0"}},"$defs":{"d40":{}`)
+	for i := range 40 {
+		next := strconv.Itoa(i + 1)
+		doubling.WriteString(`,"d` + strconv.Itoa(i) + `":{"anyOf":[{"$ref":"#/$defs/d` + next + `"},{"$ref":"#/$defs/d` + next + `"}]}`)
+	}
+	doubling.WriteString(`}}`)
+	many := `"parameters":{"type":"object","anyOf":[` + strings.Repeat(`{"$ref":"#/x"},`, 100_000) + `{}],"required":[` + strings.Repeat(`"a",`, 100_000) + `"a"]}`
+	for name, schema := range map[string]string{"doubling": doubling.String(), "many": many} {
+		start := time.Now()
+		q, err := toBedrock(t, requestRow{model: nova, request: functionTool(schema)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); len(q.Body) > 2*maxInlined || took > 5*time.Second {
+			t.Errorf("%s: %d bytes after %v", name, len(q.Body), took)
+		}
+	}
 }
 
 func TestAliasesAreFitAndStable(t *testing.T) {

@@ -35,11 +35,13 @@ func FromBedrock(q *BedrockRequest, answer []byte, head AnswerHead) (Chunk, erro
 
 func readConverse(answer []byte) (gjson.Result, error) {
 	if tooDeep(answer, 10*maxChatDepth) || !gjson.ValidBytes(answer) {
-		return gjson.Result{}, badAnswer("the provider's answer is not valid JSON")
+		return gjson.Result{}, badAnswer("The upstream's answer is not valid JSON.")
 	}
 	root := gjson.ParseBytes(answer)
 	if !root.Get("output.message").IsObject() {
-		return root, badAnswer("the provider's answer holds no message")
+		e := badAnswer("The upstream's answer holds no message.")
+		e.Billed = BilledNothing // it names an operation that AWS does not know, say
+		return root, e
 	}
 	return root, nil
 }
@@ -107,10 +109,10 @@ func converseFinish(reason string, spoke bool) (string, error) {
 	case "guardrail_intervened", "content_filtered":
 		return "content_filter", nil
 	case "malformed_model_output", "malformed_tool_use":
-		return "", &UpstreamError{Kind: KindServer, Status: 200, Code: "malformed_model_output", Message: "the model wrote something that cannot be read", Billed: BilledPartly}
+		return "", &UpstreamError{Kind: KindServer, Status: 200, Code: "malformed_model_output", Message: "The model wrote something that cannot be read.", Billed: BilledPartly}
 	}
 	if !spoke {
-		return "", &UpstreamError{Kind: KindBadResponse, Status: 200, Code: "invalid_upstream_response", Message: "the model ended without an answer", Billed: BilledPartly}
+		return "", &UpstreamError{Kind: KindBadResponse, Status: 200, Code: "invalid_upstream_response", Message: "The model ended without an answer.", Billed: BilledPartly}
 	}
 	return "stop", nil
 }
@@ -157,7 +159,7 @@ func hasCacheCounts(v gjson.Result) bool {
 // cleanly it ends.
 func FromBedrockStream(q *BedrockRequest, events iter.Seq2[BedrockEvent, error], head AnswerHead) Chunks {
 	return func(yield func(Chunk, error) bool) {
-		s := converseStream{w: newChunkWriter(q.names, head, q.request), tool: -1}
+		s := converseStream{w: newChunkWriter(q.names, head, &q.asked), tool: -1}
 		first := &Head{RequestID: head.RequestID, Dropped: q.Dropped, Created: head.Created}
 		for event, err := range events {
 			if err == nil {
@@ -195,9 +197,9 @@ func afterEvents(err error, events bool) error {
 
 func cutShort(events bool) error {
 	if !events {
-		return badAnswer("the provider's answer is empty")
+		return badAnswer("The upstream's answer is empty.")
 	}
-	return &UpstreamError{Kind: KindInterrupted, Status: 200, Code: "stream_interrupted", Message: "the provider's answer ended before its end", Billed: BilledPartly}
+	return &UpstreamError{Kind: KindInterrupted, Status: 200, Code: "stream_interrupted", Message: "The upstream's answer ended before it was complete.", Billed: BilledPartly}
 }
 
 // converseStream is what has been read of a stream.
@@ -224,7 +226,7 @@ func (s *converseStream) read(e BedrockEvent) error {
 		return nil
 	}
 	if tooDeep(e.Payload, 10*maxChatDepth) || !gjson.ValidBytes(e.Payload) {
-		return &UpstreamError{Kind: KindBadResponse, Status: 200, Code: "upstream_bad_chunk", Message: "an event of the provider is not valid JSON", Billed: BilledPartly}
+		return &UpstreamError{Kind: KindBadResponse, Status: 200, Code: "upstream_bad_chunk", Message: "The upstream sent an event that is not valid JSON.", Billed: BilledPartly}
 	}
 	v := gjson.ParseBytes(e.Payload)
 	switch e.Type {
@@ -290,7 +292,7 @@ func (s *converseStream) delta(v gjson.Result) (err error) {
 			s.add(piece{kind: pieceText, text: d.Str})
 		case "toolUse":
 			if index != s.tool {
-				err = &UpstreamError{Kind: KindBadResponse, Status: 200, Code: "upstream_bad_chunk", Message: "the provider sent input for a call that is not open", Billed: BilledPartly}
+				err = &UpstreamError{Kind: KindBadResponse, Status: 200, Code: "upstream_bad_chunk", Message: "The upstream sent input for a call that is not open.", Billed: BilledPartly}
 			} else if !s.skip {
 				s.add(piece{kind: pieceArguments, text: d.Get("input").Str})
 			}

@@ -25,15 +25,15 @@ func BedrockError(name string, status int, body []byte) *UpstreamError {
 			}
 		}
 		if original := root.Get("originalStatusCode").Int(); errorName(name) == "modelerror" && original >= 400 && original < 500 {
-			status, name = int(original), "ValidationException"
+			status, name = int(original), "" // the model's own word on it
 		}
 	}
 	name, _, _ = strings.Cut(name, ":") // an internal URL follows
 	e := &UpstreamError{Status: status, Err: &BedrockFault{Name: name, Message: message}}
 	e.Kind, e.Code = bedrockKind(errorName(name), status, strings.ToLower(message))
 	e.Message = bedrockMessage(e.Kind, message)
-	if status == 413 {
-		e.Code = "request_too_large"
+	if e.Kind == KindInvalid && status != 413 && status != 422 {
+		e.Status = 400
 	}
 	return e
 }
@@ -137,6 +137,8 @@ func kindOfStatus(status int) (Kind, string) {
 		return KindOverloaded, "upstream_overloaded"
 	case status == 409:
 		return KindServer, "upstream_conflict"
+	case status == 413:
+		return KindInvalid, "request_too_large"
 	case status >= 400 && status < 500:
 		return KindInvalid, ""
 	case status >= 500:
@@ -154,20 +156,37 @@ var private = regexp.MustCompile(`arn:[^\s"',)]+|[a-z]+://[^\s"',)]+|\b\d{12}\b|
 // maxMessage bounds how much of a provider's message is passed on, in bytes.
 const maxMessage = 2000
 
-// bedrockMessage is what the client gets to read: the model's own words where
-// they help (which message, which field), nothing of our account.
+// bedrockMessage is what the client gets to read: the provider's own words
+// where they concern the request (which message, which field), with nothing of
+// our account in them; of everything else only the kind.
 func bedrockMessage(kind Kind, message string) string {
-	if kind == KindAuth {
-		return "the provider refused the router's credentials"
+	switch kind {
+	case KindInvalid, KindNotFound:
+		message = private.ReplaceAllString(message, "[hidden]")
+		if len(message) > maxMessage {
+			message = strings.ToValidUTF8(message[:maxMessage], "") + "…"
+		}
+		if !blank(message) {
+			return message
+		}
+		if kind == KindNotFound {
+			return "The upstream does not have this model."
+		}
+		return "The upstream refused the request as invalid."
+	case KindRateLimited:
+		return "The upstream is limiting requests. Try again later."
+	case KindQuota:
+		return "The quota at the upstream is used up."
+	case KindAuth:
+		return "The upstream refused this router's credential."
+	case KindTimeout:
+		return "The upstream did not answer in time."
+	case KindOverloaded:
+		return "The upstream is overloaded. Try again later."
+	case KindBadResponse:
+		return "The upstream answered with a redirect, which is not followed."
 	}
-	message = private.ReplaceAllString(message, "[hidden]")
-	if len(message) > maxMessage {
-		message = strings.ToValidUTF8(message[:maxMessage], "") + "…"
-	}
-	if strings.TrimSpace(message) == "" {
-		return "the provider failed without saying why"
-	}
-	return message
+	return "The upstream failed to answer the request."
 }
 
 // deprecatedSampling is how new Claude models refuse sampling fields.

@@ -75,203 +75,159 @@ var embeddingNames = []string{
 
 // ParseEmbedding reads an embeddings request. It fails with *InvalidError.
 func ParseEmbedding(body []byte) (*EmbeddingRequest, error) {
-	// Not gjson's validator: it calls itself per nesting level without a
-	// bound, and a body of brackets would end the process.
-	if !json.Valid(body) {
+	// gjson's validator calls itself for each level: a body of nothing but
+	// brackets would end the process.
+	if tooDeep(body, maxRequestDepth) {
+		return nil, &InvalidError{Message: fmt.Sprintf("The body nests deeper than %d levels.", maxRequestDepth)}
+	}
+	if !gjson.ValidBytes(body) {
 		return nil, &InvalidError{Message: "The body is not valid JSON."}
 	}
-	root := gjson.ParseBytes(body)
-	if !root.IsObject() {
-		return nil, &InvalidError{Message: "The body must be a JSON object."}
-	}
-	fields, err := embeddingFields(root)
-	if err != nil {
-		return nil, err
-	}
 	r := &EmbeddingRequest{Body: body}
-	if m, ok := fields["model"]; ok {
-		r.model = span{m.Index, m.Index + len(m.Raw)}
-	}
-	for _, read := range []func(map[string]gjson.Result) error{
-		r.readInput, r.readShape, r.readIdentity,
-	} {
-		if err := read(fields); err != nil {
-			return nil, err
-		}
+	if err := r.read(gjson.ParseBytes(body)); err != nil {
+		return nil, named(err)
 	}
 	return r, nil
 }
 
-// embeddingFields returns the members we know by name, null ones left out
-// except for model, whose place matters.
-func embeddingFields(root gjson.Result) (map[string]gjson.Result, error) {
-	seen := map[string]bool{}
-	fields := map[string]gjson.Result{}
-	var err error
-	root.ForEach(func(key, value gjson.Result) bool {
-		name := key.String()
-		fold := strings.ToLower(name)
-		if seen[fold] {
-			err = &InvalidError{Param: name, Message: fmt.Sprintf("%s: the name occurs twice.", name)}
-			return false
-		}
-		seen[fold] = true
-		like := slices.IndexFunc(embeddingNames, func(known string) bool { return strings.EqualFold(known, name) })
-		if like >= 0 && name != embeddingNames[like] {
-			err = &InvalidError{Param: name, Message: fmt.Sprintf("%s: names are case-sensitive; write %s.", name, embeddingNames[like])}
-			return false
-		}
-		if name == "model" || value.Type != gjson.Null {
-			fields[name] = value
+func (r *EmbeddingRequest) read(root gjson.Result) error {
+	if !root.IsObject() {
+		return &InvalidError{Message: "The body must be a JSON object."}
+	}
+	if err := singleNames(root); err != nil {
+		return err
+	}
+	root.ForEach(func(key, v gjson.Result) bool {
+		if key.Str == "model" { // also a null one, which has to be replaced
+			r.model = span{v.Index, v.Index + len(v.Raw)}
 		}
 		return true
 	})
-	return fields, err
+	err := eachMember(root, func(name string, v gjson.Result) error { return within(name, r.member(name, v)) })
+	if err == nil && r.Inputs == 0 {
+		err = within("input", missing("a string, or an array of strings or of token ids"))
+	}
+	return err
 }
 
-func (r *EmbeddingRequest) readInput(fields map[string]gjson.Result) error {
-	input, ok := fields["input"]
-	switch {
-	case !ok:
-		return invalidEmbedding("input", "is missing.")
-	case input.Type == gjson.String:
-		return r.addText("input", input)
-	case !input.IsArray():
-		return invalidEmbedding("input", "must be a string, or an array of strings or of token ids.")
-	}
-	items := input.Array()
-	if len(items) == 0 {
-		return invalidEmbedding("input", "must not be empty.")
-	}
-	if items[0].Type == gjson.Number {
-		return r.addTokens("input", items)
-	}
-	if len(items) > maxEmbeddingInputs {
-		return invalidEmbedding("input", fmt.Sprintf("has %d items; at most %d fit one request.", len(items), maxEmbeddingInputs))
-	}
-	for i, item := range items {
-		param := "input[" + strconv.Itoa(i) + "]"
-		var err error
-		if items[0].IsArray() {
-			err = r.addTokens(param, item.Array())
-			if !item.IsArray() {
-				err = invalidEmbedding(param, "must be an array of token ids, like the first.")
-			}
-		} else {
-			err = r.addText(param, item)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *EmbeddingRequest) addText(param string, text gjson.Result) error {
-	if text.Type != gjson.String {
-		return invalidEmbedding(param, "must be a string.")
-	}
-	s := text.String()
-	if s == "" {
-		return invalidEmbedding(param, "must not be empty.")
-	}
-	r.Texts = append(r.Texts, s)
-	r.Inputs++
-	r.InputBytes += int64(len(s)) + embeddingOverhead
-	return nil
-}
-
-func (r *EmbeddingRequest) addTokens(param string, ids []gjson.Result) error {
-	if len(ids) == 0 {
-		return invalidEmbedding(param, "must not be empty.")
-	}
-	for i, id := range ids {
-		if _, ok := wholeNumber(id); !ok {
-			return invalidEmbedding(param+"["+strconv.Itoa(i)+"]", "must be a token id, an integer from 0.")
-		}
-	}
-	r.Tokens = true
-	r.Inputs++
-	r.InputBytes += int64(len(ids)) + embeddingOverhead
-	return nil
-}
-
-// readShape reads what the answer is to look like.
-func (r *EmbeddingRequest) readShape(fields map[string]gjson.Result) error {
-	if err := readStrings(fields, map[string]*string{"model": &r.Model, "input_type": &r.InputType}); err != nil {
-		return err
-	}
-	if f, ok := fields["encoding_format"]; ok {
-		if f.Type != gjson.String || f.Str != "float" && f.Str != "base64" {
-			return invalidEmbedding("encoding_format", `must be "float" or "base64".`)
-		}
-		r.Base64 = f.Str == "base64"
-	}
-	if d, ok := fields["dimensions"]; ok {
-		n, ok := wholeNumber(d)
-		if !ok || n < 1 {
-			return invalidEmbedding("dimensions", "must be an integer from 1.")
-		}
-		r.Dimensions = n
-	}
-	return nil
-}
-
-func (r *EmbeddingRequest) readIdentity(fields map[string]gjson.Result) error {
-	if err := readStrings(fields, map[string]*string{"user": &r.User, "safety_identifier": &r.SafetyIdentifier}); err != nil {
-		return err
-	}
-	metadata, ok := fields["metadata"]
-	if !ok {
-		return nil
-	}
-	if !metadata.IsObject() {
-		return invalidEmbedding("metadata", "must be an object.")
-	}
+// singleNames refuses names that occur twice, or that differ from one we know
+// only in case: upstreams disagree on which of them counts.
+func singleNames(root gjson.Result) (err error) {
 	seen := map[string]bool{}
-	var err error
-	metadata.ForEach(func(key, value gjson.Result) bool {
-		name := key.String()
-		// The first of two would be ours and the second the upstream's.
-		if seen[name] {
-			err = invalidEmbedding("metadata."+name, "the name occurs twice.")
-			return false
-		}
-		seen[name] = true
+	root.ForEach(func(key, _ gjson.Result) bool {
+		name, fold := key.Str, strings.ToLower(key.Str)
+		like := slices.IndexFunc(embeddingNames, func(known string) bool { return strings.EqualFold(known, name) })
 		switch {
-		case name == "user_id" && value.Type == gjson.String:
-			r.MetadataUser = value.String()
-		case name == "budget_usd" && value.Type == gjson.String:
-			r.MetadataBudget = value.String()
-		case name == "budget_usd" && value.Type == gjson.Number:
-			r.MetadataBudget = value.Raw
-		case (name == "user_id" || name == "budget_usd") && value.Type != gjson.Null:
-			err = invalidEmbedding("metadata."+name, "has the wrong type.")
+		case seen[fold]:
+			err = &InvalidError{Param: name, Code: "duplicate_parameter", Message: fmt.Sprintf("Duplicate parameter: '%s' is given more than once.", name)}
+		case like >= 0 && name != embeddingNames[like]:
+			err = &InvalidError{Param: name, Code: "invalid_parameter_name", Message: fmt.Sprintf("Unknown parameter: '%s'. Did you mean '%s'?", name, embeddingNames[like])}
 		}
+		seen[fold] = true
 		return err == nil
 	})
 	return err
 }
 
-func readStrings(fields map[string]gjson.Result, into map[string]*string) error {
-	for name, dst := range into {
-		v, ok := fields[name]
-		if !ok || v.Type == gjson.Null {
-			continue
-		}
-		if v.Type != gjson.String {
-			return invalidEmbedding(name, "must be a string.")
-		}
-		*dst = v.String()
+// member reads one of the members that mean something here.
+func (r *EmbeddingRequest) member(name string, v gjson.Result) (err error) {
+	switch name {
+	case "model":
+		err = readString(&r.Model, v)
+	case "input":
+		err = r.readInput(v)
+	case "encoding_format":
+		var format string
+		err = readOneOf(&format, v, "float", "base64")
+		r.Base64 = format == "base64"
+	case "dimensions":
+		r.Dimensions, err = intValue(v, 1, math.MaxInt32)
+	case "input_type":
+		err = readString(&r.InputType, v)
+	case "user":
+		err = readString(&r.User, v)
+	case "safety_identifier":
+		err = readString(&r.SafetyIdentifier, v)
+	case "metadata":
+		err = r.readMetadata(v)
 	}
+	return err
+}
+
+func (r *EmbeddingRequest) readInput(v gjson.Result) error {
+	switch {
+	case v.Type == gjson.String:
+		return r.addText(v)
+	case !v.IsArray():
+		return wrongType(v, "a string, or an array of strings or of token ids")
+	}
+	first := v.Get("0")
+	switch {
+	case !first.Exists():
+		return &InvalidError{Code: "empty_array", Message: "expected an array with minimum length 1, but got an empty array instead"}
+	case first.Type == gjson.Number:
+		return r.addTokens(v)
+	case v.Get("#").Int() > maxEmbeddingInputs:
+		return &InvalidError{Code: "array_above_max_length", Message: fmt.Sprintf("array too long; expected at most %d inputs", maxEmbeddingInputs)}
+	}
+	add := r.addText
+	if first.IsArray() {
+		add = r.addTokens
+	}
+	return eachElement(v, func(_ int, e gjson.Result) error { return add(e) })
+}
+
+func (r *EmbeddingRequest) addText(v gjson.Result) error {
+	var text string
+	if err := readString(&text, v); err != nil {
+		return err
+	}
+	if text == "" {
+		return refusef("expected some text, but got an empty string")
+	}
+	r.Texts = append(r.Texts, text)
+	r.Inputs++
+	r.InputBytes += int64(len(text)) + embeddingOverhead
 	return nil
 }
 
-func invalidEmbedding(param, message string) error {
-	return &InvalidError{Param: param, Message: param + ": " + message}
+func (r *EmbeddingRequest) addTokens(v gjson.Result) error {
+	tokens := int64(0)
+	err := eachElement(v, func(_ int, e gjson.Result) error {
+		tokens++
+		_, err := intValue(e, 0, math.MaxInt32)
+		return err
+	})
+	if err == nil && tokens == 0 {
+		err = &InvalidError{Code: "empty_array", Message: "expected at least one token id"}
+	}
+	r.Tokens = true
+	r.Inputs++
+	r.InputBytes += tokens + embeddingOverhead
+	return err
 }
 
-// wholeNumber reads an integer from 0 up to 2^53, also one written as 10.0.
+// readMetadata reads who asks. The first of two equal names would be ours and
+// the second perhaps the upstream's.
+func (r *EmbeddingRequest) readMetadata(v gjson.Result) error {
+	seen := map[string]bool{}
+	return eachMember(v, func(name string, e gjson.Result) (err error) {
+		switch {
+		case seen[name]:
+			err = &InvalidError{Code: "duplicate_parameter", Message: "the name is given more than once"}
+		case name == "user_id":
+			err = readString(&r.MetadataUser, e)
+		case name == "budget_usd" && e.Type == gjson.Number:
+			r.MetadataBudget = e.Raw
+		case name == "budget_usd":
+			err = readString(&r.MetadataBudget, e)
+		}
+		seen[name] = true
+		return within(name, err)
+	})
+}
+
+// wholeNumber reads a count from 0 up to 2^53, also one written as 10.0.
 func wholeNumber(v gjson.Result) (int64, bool) {
 	ok := v.Type == gjson.Number && v.Num >= 0 && v.Num <= 1<<53 && v.Num == math.Trunc(v.Num)
 	return int64(v.Num), ok
@@ -345,13 +301,7 @@ var embeddingDialects = []struct {
 // BedrockEmbedding finds the dialect of a Bedrock model: a foundation model's
 // id, one with a region prefix, or an ARN that ends in one.
 func BedrockEmbedding(model string) (*EmbeddingDialect, error) {
-	id := model[strings.LastIndexByte(model, '/')+1:]
-	for _, prefix := range []string{"us.", "eu.", "apac.", "jp.", "au.", "us-gov.", "global."} {
-		if rest, ok := strings.CutPrefix(id, prefix); ok {
-			id = rest
-			break
-		}
-	}
+	id := foundationModel(model)
 	for _, d := range embeddingDialects {
 		if strings.HasPrefix(id, d.prefix) {
 			dialect := d.dialect
@@ -373,7 +323,7 @@ type EmbeddingCall struct {
 // search_document. It fails with *InvalidError.
 func (d *EmbeddingDialect) Calls(r *EmbeddingRequest, defaultType string) ([]EmbeddingCall, error) {
 	if r.Tokens {
-		return nil, invalidEmbedding("input", "token ids cannot be read by "+d.name+"; send text.")
+		return nil, &InvalidError{Param: "input", Message: fmt.Sprintf("Invalid 'input': %s cannot read token ids. Send text.", d.name)}
 	}
 	inputType, err := embeddingInputType(r.InputType, defaultType)
 	if err != nil {
@@ -381,8 +331,8 @@ func (d *EmbeddingDialect) Calls(r *EmbeddingRequest, defaultType string) ([]Emb
 	}
 	dimensions := r.Dimensions
 	if dimensions != 0 && !slices.Contains(d.dimensions, dimensions) {
-		return nil, invalidEmbedding("dimensions", fmt.Sprintf("%d is not on offer at %s; there are %s.",
-			dimensions, d.name, strings.Trim(strings.Join(strings.Fields(fmt.Sprint(d.dimensions)), ", "), "[]")))
+		return nil, &InvalidError{Param: "dimensions", Message: fmt.Sprintf("Invalid 'dimensions': %s has no vectors of length %d. Expected one of %s.",
+			d.name, dimensions, strings.Trim(strings.Join(strings.Fields(fmt.Sprint(d.dimensions)), ", "), "[]"))}
 	}
 	if d.fixed {
 		dimensions = 0
@@ -413,7 +363,7 @@ func embeddingInputType(asked, byDefault string) (string, error) {
 	case "search_document", "search_query", "classification", "clustering":
 		return asked, nil
 	}
-	return "", invalidEmbedding("input_type", "must be search_document, search_query, classification or clustering.")
+	return "", &InvalidError{Param: "input_type", Message: "Invalid 'input_type': expected one of search_document, search_query, classification, clustering."}
 }
 
 func writeTitan(texts []string, dimensions int64, _ string) any {

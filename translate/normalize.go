@@ -2,6 +2,7 @@ package translate
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -206,7 +207,7 @@ func (c *chat) mergeTurns() {
 	var merged []message
 	for _, m := range c.messages {
 		if n := len(merged); n > 0 && merged[n-1].role == m.role {
-			merged[n-1].blocks = append(slices.Clip(merged[n-1].blocks), m.blocks...)
+			merged[n-1].blocks = append(merged[n-1].blocks, m.blocks...)
 			continue
 		}
 		merged = append(merged, m)
@@ -240,57 +241,73 @@ func thoughtRank(b block) int {
 // checkPairs wants every call answered in the turn after it, once, and every
 // result to answer a call, as OpenAI does.
 func (c *chat) checkPairs() error {
+	var open map[string]bool // ids of the calls in the turn before
 	for i, m := range c.messages {
 		if m.role == roleUser {
-			var calls []block
-			if i > 0 {
-				calls = c.messages[i-1].blocks
-			}
-			if err := checkResults(m, calls); err != nil {
+			if err := checkResults(m, open); err != nil {
 				return err
 			}
+			open = nil
 			continue
 		}
-		seen := map[string]bool{}
-		var missing []string
-		for _, b := range m.blocks {
-			if b.kind != blockToolUse {
-				continue
-			}
-			if seen[b.id] {
-				return &InvalidError{Param: b.param + ".id", Message: fmt.Sprintf("the id %q is that of another call in this turn", b.id)}
-			}
-			seen[b.id] = true
-			if i+1 == len(c.messages) || !hasResult(c.messages[i+1], b.id) {
-				missing = append(missing, b.id)
-			}
+		var err error
+		if open, err = callIDs(m); err != nil {
+			return err
 		}
-		if len(missing) > 0 {
-			return &InvalidError{Param: "messages", Message: "an assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'; these have no response: " + strings.Join(missing, ", ")}
+		if len(open) > 0 && i == len(c.messages)-1 {
+			return noResponse(open)
 		}
 	}
 	return nil
 }
 
-func checkResults(m message, calls []block) error {
-	seen := map[string]bool{}
+// callIDs are the ids of the calls in an assistant turn.
+func callIDs(m message) (map[string]bool, error) {
+	var ids map[string]bool
 	for _, b := range m.blocks {
-		if b.kind != blockToolResult {
+		if b.kind != blockToolUse {
 			continue
 		}
-		if seen[b.id] {
-			return &InvalidError{Param: "messages", Message: fmt.Sprintf("two tool messages answer the call %q", b.id)}
+		if ids[b.id] {
+			return nil, &InvalidError{Param: b.param + ".id", Message: fmt.Sprintf("the id %q is that of another call in this turn", b.id)}
 		}
-		seen[b.id] = true
-		if !slices.ContainsFunc(calls, func(c block) bool { return c.kind == blockToolUse && c.id == b.id }) {
+		if ids == nil {
+			ids = map[string]bool{}
+		}
+		ids[b.id] = true
+	}
+	return ids, nil
+}
+
+// checkResults pairs a user turn's results with the calls before it; each pair
+// leaves open.
+func checkResults(m message, open map[string]bool) error {
+	var answered map[string]bool
+	for _, b := range m.blocks {
+		switch {
+		case b.kind != blockToolResult:
+			continue
+		case answered[b.id]:
+			return &InvalidError{Param: "messages", Message: fmt.Sprintf("two tool messages answer the call %q", b.id)}
+		case !open[b.id]:
 			return &InvalidError{Param: "messages", Message: fmt.Sprintf("a tool message must answer a call in the assistant message before it; %q does not", b.id)}
 		}
+		if answered == nil {
+			answered = map[string]bool{}
+		}
+		answered[b.id] = true
+		delete(open, b.id)
+	}
+	if len(open) > 0 {
+		return noResponse(open)
 	}
 	return nil
 }
 
-func hasResult(m message, id string) bool {
-	return slices.ContainsFunc(m.blocks, func(b block) bool { return b.kind == blockToolResult && b.id == id })
+func noResponse(open map[string]bool) error {
+	ids := slices.Sorted(maps.Keys(open))
+	return &InvalidError{Param: "messages", Message: "an assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'; these have no response: " +
+		strings.Join(ids[:min(len(ids), 10)], ", ")}
 }
 
 // checkMedia refuses what the model cannot see or hear: an answer that passes

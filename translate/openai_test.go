@@ -453,3 +453,17 @@ func FuzzSplitOpenAI(f *testing.F) {
 		}
 	})
 }
+
+func TestPassingAChunkOnAllocatesNothing(t *testing.T) {
+	data := []byte(delta)
+	events := func(yield func(Event, error) bool) {
+		for yield(Event{Data: data}, nil) {
+		}
+	}
+	next, stop := iter.Pull2(FromOpenAI(events, OpenAIOptions{HideUsage: true}))
+	defer stop()
+	next()
+	if got := testing.AllocsPerRun(100, func() { next() }); got != 0 {
+		t.Errorf("%v allocations a chunk, want none", got)
+	}
+}

@@ -350,3 +350,9 @@ func (p *requestParser) wrongType(param, want string) {
 		p.err = invalidType(param, want, p.b[from:p.i])
 	}
 }
+
+// Forget lets go of the request's text, which a stream no longer needs once it
+// has begun. The facts stay.
+func (r *Request) Forget() {
+	r.Body, r.Prompt, r.members = nil, "", nil
+}

@@ -225,36 +225,47 @@ func (s *scanner) text() quoted {
 		s.fail("expected a string")
 		return quoted{}
 	}
-	s.i++
-	q := quoted{from: s.i}
+	b, i := s.b, s.i+1
+	q := quoted{from: i}
 	for {
-		s.i = plainEnd(s.b, s.i)
-		if s.i >= len(s.b) {
-			s.fail("unexpected end")
-			return quoted{}
+		i = plainEnd(b, i)
+		if i >= len(b) {
+			break
 		}
-		switch c := s.b[s.i]; {
-		case c == '"':
-			q.to = s.i
-			s.i++
+		if c := b[i]; c == '"' {
+			q.to, s.i = i, i+1
 			return q
-		case c == '\\':
+		} else if c == '\\' {
 			q.escaped = true
-			n := escapeSize(s.b[s.i:])
-			if n == 0 {
-				s.fail("invalid escape")
-				return quoted{}
+			if i+1 < len(b) && escapes[b[i+1]] != 0 {
+				i += 2
+				continue
 			}
-			s.i += n
-		case c < ' ':
-			s.fail("control character in a string")
-			return quoted{}
-		default:
-			if !s.beyondASCII() {
-				return quoted{}
+			if _, ok := hex4(b[i:]); ok {
+				i += 6
+				continue
 			}
+			break
+		} else if c < ' ' {
+			break
 		}
+		if s.i = i; !s.beyondASCII() {
+			return quoted{}
+		}
+		i = s.i
 	}
+	s.i = i
+	s.badText()
+	return quoted{}
+}
+
+// badText says what is wrong with a string at the place that is reached.
+func (s *scanner) badText() {
+	if s.i < len(s.b) && s.b[s.i] == '\\' {
+		s.fail("invalid escape")
+		return
+	}
+	s.fail("control character in a string")
 }
 
 // beyondASCII passes over a run of multi-byte characters.
@@ -330,20 +341,6 @@ func plainRun(b []byte) int {
 		return 0
 	}
 	return size - len(b)
-}
-
-// escapeSize is the length of the escape at the start of b, 0 when it is none.
-func escapeSize(b []byte) int {
-	if len(b) < 2 {
-		return 0
-	}
-	if escapes[b[1]] != 0 {
-		return 2
-	}
-	if _, ok := hex4(b); ok {
-		return 6
-	}
-	return 0
 }
 
 // escapes are the short escapes' meanings.

@@ -22,13 +22,14 @@ func toolSchema(schema string, caps Capabilities) string {
 	if !root.IsObject() || len(root.Map()) == 0 {
 		return emptySchema
 	}
+	refs := &references{root: root}
 	if caps.FlatSchema {
-		return flatSchema(root)
+		return flatSchema(refs)
 	}
 	var t jsonText
 	t.object()
 	t.stringMember("type", "object")
-	properties, required := mergedRoot(root, caps.Family == "claude")
+	properties, required := mergedRoot(refs, caps.Family == "claude")
 	t.rawMember("properties", properties)
 	if required != "" {
 		t.rawMember("required", required)
@@ -42,10 +43,7 @@ func toolSchema(schema string, caps Capabilities) string {
 				return true
 			}
 		}
-		t.comma()
-		t = append(t, k.Raw...)
-		t = append(t, ':')
-		t.raw(v.Raw)
+		t.member(k, v.Raw)
 		return true
 	})
 	t.endObject()
@@ -55,7 +53,8 @@ func toolSchema(schema string, caps Capabilities) string {
 // mergedRoot returns the root's properties and required names. With merge, the
 // members of anyOf, oneOf and allOf are laid into them: a property is required
 // when every alternative requires it, or any part of allOf.
-func mergedRoot(root gjson.Result, merge bool) (properties, required string) {
+func mergedRoot(refs *references, merge bool) (properties, required string) {
+	root := refs.root
 	own := root.Get("properties")
 	if !merge || !root.Get("anyOf").Exists() && !root.Get("oneOf").Exists() && !root.Get("allOf").Exists() {
 		if !own.IsObject() {
@@ -63,53 +62,73 @@ func mergedRoot(root gjson.Result, merge bool) (properties, required string) {
 		}
 		return own.Raw, root.Get("required").Raw
 	}
-	var t jsonText
-	t.object()
-	seen := map[string]bool{}
-	add := func(v gjson.Result) {
-		v.ForEach(func(k, e gjson.Result) bool {
-			if !seen[k.Str] {
-				seen[k.Str] = true
-				t.comma()
-				t = append(t, k.Raw...)
-				t = append(t, ':')
-				t.raw(e.Raw)
-			}
-			return true
-		})
-	}
-	add(own)
-	names := stringList(root.Get("required"))
+	m := mergedSchema{seen: map[string]bool{}}
+	m.t.object()
+	m.add(own)
+	m.require(root.Get("required"))
 	for _, part := range root.Get("allOf").Array() {
-		part = resolveRef(root, part)
-		add(part.Get("properties"))
-		names = append(names, stringList(part.Get("required"))...)
+		part = refs.resolve(part)
+		m.add(part.Get("properties"))
+		m.require(part.Get("required"))
 	}
 	for _, choice := range []string{"anyOf", "oneOf"} {
-		var common []string
-		for i, part := range root.Get(choice).Array() {
-			part = resolveRef(root, part)
-			add(part.Get("properties"))
-			wanted := stringList(part.Get("required"))
-			if i == 0 {
-				common = wanted
+		wanted := map[string]int{} // by name: how many alternatives require it
+		parts := root.Get(choice).Array()
+		for _, part := range parts {
+			part = refs.resolve(part)
+			m.add(part.Get("properties"))
+			for _, name := range part.Get("required").Array() {
+				if wanted[name.Str]++; wanted[name.Str] == len(parts) {
+					m.required = append(m.required, name.Str)
+				}
 			}
-			common = slices.DeleteFunc(common, func(s string) bool { return !slices.Contains(wanted, s) })
 		}
-		names = append(names, common...)
 	}
-	t.endObject()
-	return string(t), requiredList(names)
+	m.t.endObject()
+	return string(m.t), requiredList(m.required)
+}
+
+// mergedSchema collects properties, the first of each name, and required names.
+type mergedSchema struct {
+	t        jsonText
+	seen     map[string]bool // names of properties
+	required []string
+}
+
+func (m *mergedSchema) add(properties gjson.Result) {
+	properties.ForEach(func(k, e gjson.Result) bool {
+		if !m.seen[k.Str] {
+			m.seen[k.Str] = true
+			m.t.member(k, e.Raw)
+		}
+		return true
+	})
+}
+
+func (m *mergedSchema) require(names gjson.Result) {
+	for _, name := range names.Array() {
+		m.required = append(m.required, name.Str)
+	}
+}
+
+// member copies a member under the name it has.
+func (t *jsonText) member(name gjson.Result, json string) {
+	t.comma()
+	*t = append(*t, name.Raw...)
+	*t = append(*t, ':')
+	t.raw(json)
 }
 
 func requiredList(names []string) string {
 	if len(names) == 0 {
 		return ""
 	}
+	seen := map[string]bool{}
 	var t jsonText
 	t.array()
-	for i, name := range names {
-		if !slices.Contains(names[:i], name) {
+	for _, name := range names {
+		if !seen[name] {
+			seen[name] = true
 			t.string(name)
 		}
 	}
@@ -117,82 +136,106 @@ func requiredList(names []string) string {
 	return string(t)
 }
 
-func stringList(v gjson.Result) (list []string) {
-	for _, e := range v.Array() {
-		list = append(list, e.Str)
-	}
-	return list
-}
-
 // flatSchema leaves only type, properties and required at the root and writes
 // out what the properties refer to, for models that refuse anything else.
-func flatSchema(root gjson.Result) string {
-	properties, required := mergedRoot(root, true)
-	var t jsonText
-	t.object()
-	t.stringMember("type", "object")
-	t.key("properties")
-	writeInlined(&t, root, gjson.Parse(properties), nil)
+func flatSchema(refs *references) string {
+	properties, required := mergedRoot(refs, true)
+	in := inliner{refs: refs}
+	in.t.object()
+	in.t.stringMember("type", "object")
+	in.t.key("properties")
+	in.write(gjson.Parse(properties), true, nil)
 	if required != "" {
-		t.rawMember("required", required)
+		in.t.rawMember("required", required)
 	}
-	t.endObject()
-	return string(t)
+	in.t.endObject()
+	return string(in.t)
 }
 
-// maxInlined bounds how large a schema may grow when references are written out.
-const maxInlined = 1 << 20
+// How large a schema may grow when references are written out, and how many
+// bytes may be read to look them up; past that they become objects of any kind.
+const (
+	maxInlined  = 1 << 20
+	maxSearched = 64 << 20
+)
 
-// writeInlined copies v with every $ref into root replaced by what it names.
-// A reference within itself becomes an object of any kind.
-func writeInlined(t *jsonText, root, v gjson.Result, open []string) {
+// inliner copies a schema with every $ref replaced by what it names.
+type inliner struct {
+	t    jsonText
+	refs *references
+}
+
+// write copies v, which is a schema or, with names, a map of them; open are
+// the references that it stands within. A reference within itself becomes an
+// object of any kind.
+func (in *inliner) write(v gjson.Result, names bool, open []string) {
 	switch {
 	case v.IsArray():
-		t.array()
-		v.ForEach(func(_, e gjson.Result) bool { writeInlined(t, root, e, open); return true })
-		t.endArray()
+		in.t.array()
+		v.ForEach(func(_, e gjson.Result) bool { in.write(e, false, open); return true })
+		in.t.endArray()
 		return
 	case !v.IsObject():
-		t.raw(v.Raw)
+		in.t.raw(v.Raw)
 		return
 	}
-	if ref := v.Get(`$ref`); ref.Type == gjson.String {
-		target := resolveRef(root, v)
-		if slices.Contains(open, ref.Str) || target.Raw == v.Raw || len(*t) > maxInlined {
-			t.raw(`{"type":"object"}`)
+	if ref := v.Get("$ref"); !names && ref.Type == gjson.String {
+		target := in.refs.resolve(v)
+		if target.Raw == v.Raw || slices.Contains(open, ref.Str) || len(in.t) > maxInlined {
+			in.t.raw(`{"type":"object"}`)
 			return
 		}
-		writeInlined(t, root, target, append(slices.Clip(open), ref.Str))
+		in.write(target, false, append(slices.Clip(open), ref.Str))
 		return
 	}
-	t.object()
+	in.t.object()
 	v.ForEach(func(k, e gjson.Result) bool {
-		if k.Str == "$defs" || k.Str == "definitions" {
+		if !names && (k.Str == "$defs" || k.Str == "definitions") {
 			return true
 		}
-		t.comma()
-		*t = append(*t, k.Raw...)
-		*t = append(*t, ':')
-		writeInlined(t, root, e, open)
+		in.t.comma()
+		in.t = append(in.t, k.Raw...)
+		in.t = append(in.t, ':')
+		in.write(e, !names && (k.Str == "properties" || k.Str == "patternProperties"), open)
 		return true
 	})
-	t.endObject()
+	in.t.endObject()
 }
 
-// resolveRef follows a reference within root; v itself when it is none.
-func resolveRef(root, v gjson.Result) gjson.Result {
-	ref := v.Get(`$ref`)
-	pointer, ok := strings.CutPrefix(ref.Str, "#/")
-	if !ok {
+// references looks up what each $ref of a schema names, once.
+type references struct {
+	root     gjson.Result
+	known    map[string]gjson.Result // by $ref; what cannot be had does not exist
+	searched int                     // bytes
+}
+
+// resolve follows a reference; v itself when it is none, or leads nowhere.
+func (r *references) resolve(v gjson.Result) gjson.Result {
+	ref := v.Get("$ref").Str
+	if !strings.HasPrefix(ref, "#/") {
 		return v
 	}
-	at := root
-	for name := range strings.SplitSeq(pointer, "/") {
-		name = strings.NewReplacer("~1", "/", "~0", "~").Replace(name)
-		at = memberOf(at, name)
+	found, known := r.known[ref]
+	if !known {
+		if r.searched += len(r.root.Raw); r.searched <= maxSearched {
+			found = r.lookUp(ref)
+		}
+		if r.known == nil {
+			r.known = map[string]gjson.Result{}
+		}
+		r.known[ref] = found
 	}
-	if !at.IsObject() {
+	if !found.IsObject() {
 		return v
+	}
+	return found
+}
+
+// lookUp follows a JSON pointer from the root.
+func (r *references) lookUp(ref string) gjson.Result {
+	at := r.root
+	for name := range strings.SplitSeq(strings.TrimPrefix(ref, "#/"), "/") {
+		at = memberOf(at, strings.NewReplacer("~1", "/", "~0", "~").Replace(name))
 	}
 	return at
 }
@@ -263,7 +306,7 @@ func writeClosed(t *jsonText, v gjson.Result, isSchema bool) {
 }
 
 func isObjectType(v gjson.Result) bool {
-	return v.Str == "object" || v.IsArray() && slices.Contains(stringList(v), "object")
+	return v.Str == "object" || slices.ContainsFunc(v.Array(), func(e gjson.Result) bool { return e.Str == "object" })
 }
 
 // outputSchema is a response format that the model keeps to by itself.

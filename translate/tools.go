@@ -3,6 +3,7 @@ package translate
 import (
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -211,12 +212,12 @@ func (c *chat) forcedChoice(caps Capabilities) error {
 }
 
 func (c *chat) uniqueTools() error {
-	for i, t := range c.tools {
-		for _, earlier := range c.tools[:i] {
-			if earlier.name == t.name {
-				return &InvalidError{Param: t.param, Message: fmt.Sprintf("the name %q is taken by another tool", t.name)}
-			}
+	seen := make(map[string]bool, len(c.tools))
+	for _, t := range c.tools {
+		if seen[t.name] {
+			return &InvalidError{Param: t.param, Message: fmt.Sprintf("the name %q is taken by another tool", t.name)}
 		}
+		seen[t.name] = true
 	}
 	return nil
 }
@@ -235,12 +236,19 @@ func (c *chat) allowTools() error {
 	if c.choice.allowed == nil {
 		return nil
 	}
+	allowed := make(map[string]bool, len(c.choice.allowed))
 	for _, name := range c.choice.allowed {
-		if !slices.ContainsFunc(c.tools, func(t tool) bool { return t.name == name }) {
-			return &InvalidError{Param: "tool_choice.allowed_tools.tools", Message: fmt.Sprintf("the tool %q is not among the tools", name)}
-		}
+		allowed[name] = true
 	}
-	c.tools = slices.DeleteFunc(slices.Clone(c.tools), func(t tool) bool { return !slices.Contains(c.choice.allowed, t.name) })
+	offered := len(c.tools)
+	c.tools = slices.DeleteFunc(slices.Clone(c.tools), func(t tool) bool {
+		wanted := allowed[t.name]
+		delete(allowed, t.name)
+		return !wanted
+	})
+	for _, name := range slices.Sorted(maps.Keys(allowed)) {
+		return &InvalidError{Param: "tool_choice.allowed_tools.tools", Message: fmt.Sprintf("the tool %q is not among the %d tools", name, offered)}
+	}
 	if len(c.tools) == 0 {
 		return &InvalidError{Param: "tool_choice.allowed_tools.tools", Message: "expected at least one tool"}
 	}
@@ -299,7 +307,7 @@ func (n *names) addCustom(name string) {
 	if n.custom == nil {
 		n.custom = map[string]bool{}
 	}
-	n.custom[name] = true
+	n.custom[strings.Clone(name)] = true
 }
 
 // alias gives the provider's name for a client's and remembers the way back.
@@ -309,7 +317,7 @@ func (n *names) alias(name string) string {
 		if n.client == nil {
 			n.client = map[string]string{}
 		}
-		n.client[safe] = name
+		n.client[safe] = strings.Clone(name) // a stream must not keep its request in memory
 	}
 	return safe
 }

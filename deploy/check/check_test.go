@@ -3,11 +3,15 @@ package check
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
+	"debug/elf"
 	"errors"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +23,8 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -337,5 +343,70 @@ func TestDockerfileParsesAndEndsUnprivileged(t *testing.T) {
 	}
 	if user != "65532:65532" {
 		t.Errorf("USER is %q, want the numeric 65532:65532", user)
+	}
+}
+
+// The image is built from what .dockerignore leaves: it has to be enough.
+func TestImageBuildsFromItsContext(t *testing.T) {
+	ignore, err := os.Open(filepath.Join(root, ".dockerignore"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ignore.Close()
+	patterns, err := ignorefile.ReadAll(ignore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	matcher, err := patternmatcher.New(patterns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buildContext := t.TempDir()
+	files := 0
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() && entry.Name() == ".git" {
+			return cmp.Or(err, fs.SkipDir)
+		}
+		name, err := filepath.Rel(root, path)
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		if ignored, err := matcher.MatchesOrParentMatches(name); ignored || err != nil {
+			return err
+		}
+		files++
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(buildContext, name)
+		if strings.HasSuffix(name, "_test.go") || strings.Contains(name, "conformance") {
+			t.Errorf("%s is sent to the image's build for nothing", name)
+		}
+		return errors.Join(os.MkdirAll(filepath.Dir(target), 0o755), os.WriteFile(target, text, 0o644))
+	})
+	if err != nil || files == 0 {
+		t.Fatalf("copy the build context: %d files, %v", files, err)
+	}
+
+	binary := filepath.Join(t.TempDir(), "inference-router")
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, ".")
+	build.Dir = buildContext
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	program, err := elf.Open(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	for _, segment := range program.Progs {
+		if segment.Type == elf.PT_INTERP {
+			t.Error("the binary is linked dynamically; an empty image has no loader for it")
+		}
+	}
+	if out, err := exec.Command(binary, "version").Output(); err != nil || !strings.HasPrefix(string(out), "inference-router ") {
+		t.Errorf("version prints %q, %v", out, err)
 	}
 }

@@ -131,3 +131,33 @@ func said(content gjson.Result) string {
 	}
 	return text
 }
+
+// converseCue reads a request of Bedrock's Converse.
+func converseCue(body []byte) cue {
+	root := gjson.ParseBytes(body)
+	c := cue{
+		thinking: root.Get("additionalModelRequestFields.thinking").Exists(),
+		forced:   root.Get("toolConfig.toolChoice.tool.name").Str,
+	}
+	for _, t := range root.Get("toolConfig.tools").Array() {
+		c.tools = append(c.tools, t.Get("toolSpec.name").Str)
+	}
+	for _, m := range root.Get("messages").Array() {
+		if m.Get("role").Str == "user" {
+			c.last, c.results = "", nil
+		}
+		for _, b := range m.Get("content").Array() {
+			c.last += b.Get("text").Str
+			if format := b.Get("image.format"); format.Exists() {
+				c.image = "image/" + format.Str
+			}
+			if result := b.Get("toolResult"); result.Exists() {
+				c.results = append(c.results, said(result.Get("content")))
+			}
+			if thought := b.Get("reasoningContent.reasoningText"); thought.Exists() {
+				c.recalled = thought.Get("signature").Str == signature
+			}
+		}
+	}
+	return c
+}

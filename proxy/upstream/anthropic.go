@@ -84,12 +84,15 @@ func NewAnthropic(c AnthropicConfig) (*Anthropic, error) {
 	if len(c.Betas) > 0 {
 		a.header.Set("Anthropic-Beta", strings.Join(c.Betas, ","))
 	}
+	if !isHeader("X-Api-Key", c.APIKey.Reveal()) {
+		return nil, fmt.Errorf("upstream %s: api_key: no key has a line break or another control character in it", c.Name)
+	}
 	if c.APIKey != "" && !c.ForwardClientKey {
 		a.setKey(a.header, c.APIKey)
 	}
 	for name, value := range c.Headers {
-		if strings.ContainsAny(name+value, "\r\n\x00") || name == "" {
-			return nil, fmt.Errorf("upstream %s: headers: %q is not a header", c.Name, name)
+		if !isHeader(name, value) {
+			return nil, fmt.Errorf("upstream %s: headers: %q cannot be set", c.Name, name)
 		}
 		a.header.Set(name, value)
 	}
@@ -109,15 +112,16 @@ func (a *Anthropic) setKey(h http.Header, key translate.Secret) {
 	h.Set("X-Api-Key", key.Reveal())
 }
 
-// headers are those of one request; mostly the shared ones.
+// headers are those of one request; mostly the shared ones. Of the caller's own
+// only those of a trace mean something here.
 func (a *Anthropic) headers(r *translate.Request) http.Header {
 	if !a.config.ForwardClientKey && len(r.Forward) == 0 {
 		return a.header
 	}
 	h := a.header.Clone()
-	for name, value := range r.Forward {
-		if h.Get(name) == "" {
-			h.Set(name, value)
+	for _, name := range []string{"Traceparent", "Tracestate"} {
+		if value := r.Forward[name]; value != "" && h[name] == nil {
+			h[name] = []string{value}
 		}
 	}
 	if a.config.ForwardClientKey && r.ClientKey != "" {
@@ -129,8 +133,8 @@ func (a *Anthropic) headers(r *translate.Request) http.Header {
 // Close gives up the connections that are idle.
 func (a *Anthropic) Close() { a.transport.CloseIdleConnections() }
 
-// Chat puts r to the model and translates the answer. A request for a stream
-// that is answered in one piece yields one whole chunk.
+// Chat puts r to the model and translates the answer. Where a stream was asked
+// for and the upstream answers in one piece, that is made a stream.
 func (a *Anthropic) Chat(ctx context.Context, r *translate.Request) translate.Chunks {
 	return func(yield func(translate.Chunk, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -147,7 +151,7 @@ func (a *Anthropic) Chat(ctx context.Context, r *translate.Request) translate.Ch
 		case kind == "sse" && r.Stream:
 			a.relay(ctx, cancel, q, resp, a.head(r, resp), yield)
 		case kind == "json":
-			yield(a.whole(ctx, q, resp, a.head(r, resp)))
+			a.whole(ctx, q, resp, a.head(r, resp), yield)
 		case kind == "sse":
 			yield(translate.Chunk{}, badResponse("The upstream sent a stream where a whole answer was asked for.", nil))
 		default:
@@ -193,7 +197,7 @@ func (a *Anthropic) try(ctx context.Context, r *translate.Request, o translate.A
 	if err != nil {
 		return nil, nil, err
 	}
-	if resp.StatusCode < 300 {
+	if resp.StatusCode/100 == 2 {
 		q.Body = nil // it is sent; a stream may last
 		return q, resp, nil
 	}
@@ -219,16 +223,19 @@ func (a *Anthropic) statusError(resp *http.Response) *translate.UpstreamError {
 	return e
 }
 
-// whole reads an answer in one piece.
-func (a *Anthropic) whole(ctx context.Context, q *translate.AnthropicRequest, resp *http.Response, head translate.AnswerHead) (translate.Chunk, error) {
+// whole translates an answer in one piece; to a stream, if that was asked for.
+func (a *Anthropic) whole(ctx context.Context, q *translate.AnthropicRequest, resp *http.Response, head translate.AnswerHead, yield func(translate.Chunk, error) bool) {
 	answer, err := readAll(resp, maxAnswer)
 	switch {
-	case err == nil:
-		return translate.FromAnthropic(q, answer, head)
 	case ctx.Err() != nil:
-		return translate.Chunk{}, context.Cause(ctx)
+		yield(translate.Chunk{}, context.Cause(ctx))
+	case err != nil:
+		yield(translate.Chunk{}, wholeError(err))
+	case q.Stream:
+		translate.FromAnthropicStream(q, translate.AnthropicEvents(answer), head)(yield)
+	default:
+		yield(translate.FromAnthropic(q, answer, head))
 	}
-	return translate.Chunk{}, wholeError(err)
 }
 
 // relay translates a stream. Once the answer is complete, the rest is read so

@@ -281,11 +281,14 @@ func TestAnthropicStreamsThatBreak(t *testing.T) {
 	}
 }
 
-func TestAStreamAnsweredWholeIsOneWholeChunk(t *testing.T) {
+func TestAStreamThatIsAnsweredWholeIsMadeOne(t *testing.T) {
 	whole := anthropictest.Answer{Status: 200, Body: hello.Message.JSON()}
-	_, chunks, err := listen(claude(t, anthropictest.New(t, whole)).Chat(t.Context(), request(t, askStream)))
-	if err != nil || len(chunks) != 1 || !chunks[0].Whole {
-		t.Errorf("got %+v, %v; want one whole chunk", chunks, err)
+	data, chunks, err := listen(claude(t, anthropictest.New(t, whole)).Chat(t.Context(), request(t, askStream)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(data) != 3 || gjson.Get(data[1], "choices.0.delta.content").Str != "Hello there." || chunks[0].Whole || !chunks[len(chunks)-1].Done {
+		t.Errorf("got %v, want role, text and finish", data)
 	}
 }
 
@@ -373,6 +376,7 @@ func TestNewAnthropicRefuses(t *testing.T) {
 		"an endpoint with /v1":  {Model: "m", Endpoint: "https://api.anthropic.com/v1/"},
 		"an endpoint of no URL": {Model: "m", Endpoint: "api.anthropic.com"},
 		"a header in two lines": {Model: "m", Headers: map[string]string{"X": "a\r\nb"}},
+		"a key in two lines":    {Model: "m", APIKey: "a\nb"},
 		"unknown capabilities":  {Model: "m", Capabilities: translate.CapabilityOverrides{Sampling: "maybe"}},
 	} {
 		c.Name = "mine"

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/tidwall/gjson"
+	"go.uber.org/goleak"
 
 	"github.com/inference-router/inference-router/proxy/upstream"
 	"github.com/inference-router/inference-router/proxy/upstream/bedrocktest"
@@ -154,6 +156,29 @@ func TestBedrockSendsAnAPIKey(t *testing.T) {
 	}
 }
 
+func TestConfiguredCredentialsWinOverAnAPIKeyInTheEnvironment(t *testing.T) {
+	t.Setenv("AWS_BEARER_TOKEN_BEDROCK", "someone else's")
+	s := bedrocktest.New(t)
+	if _, err := collect(newBedrock(t, s, nil).Chat(t.Context(), chatRequest(t, askWhole))); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Requests()[0].Header.Get("Authorization"); !strings.HasPrefix(got, "AWS4-HMAC-SHA256 ") {
+		t.Errorf("got Authorization %q, want a signature", got)
+	}
+}
+
+func TestBedrockTakesAnAPIKeyFromTheEnvironment(t *testing.T) {
+	t.Setenv("AWS_BEARER_TOKEN_BEDROCK", bedrocktest.BearerToken)
+	s := bedrocktest.New(t)
+	b := newBedrock(t, s, func(c *upstream.BedrockConfig) { c.Credentials = nil })
+	if _, err := collect(b.Chat(t.Context(), chatRequest(t, askWhole))); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Requests()[0].Header.Get("Authorization"); got != "Bearer "+bedrocktest.BearerToken {
+		t.Errorf("got Authorization %q", got)
+	}
+}
+
 func TestBedrockSendsConfiguredHeaders(t *testing.T) {
 	s := bedrocktest.New(t)
 	b := newBedrock(t, s, func(c *upstream.BedrockConfig) { c.Headers = map[string]string{"X-Team": "search"} })
@@ -250,7 +275,7 @@ func TestBedrockFaults(t *testing.T) {
 		{"HTML with 502", askWhole, bedrocktest.Answer{Status: 502, Body: "<html>Bad Gateway</html>"}, translate.KindServer, "upstream_error", 0, 0},
 		{"a body too large", askWhole, bedrocktest.Answer{Status: 413, Body: "<html>"}, translate.KindInvalid, "request_too_large", 0, 0},
 		{"a redirect", askWhole, bedrocktest.Answer{Status: 302, Header: http.Header{"Location": {"http://169.254.169.254/"}}}, translate.KindBadResponse, "upstream_redirect", 0, 0},
-		{"200 without output", askWhole, bedrocktest.Answer{Body: `{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"}}`}, translate.KindBadResponse, "invalid_upstream_response", translate.BilledUnknown, 0},
+		{"200 without output", askWhole, bedrocktest.Answer{Body: `{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"}}`}, translate.KindBadResponse, "invalid_upstream_response", translate.BilledNothing, 0},
 		{"200 with HTML", askWhole, bedrocktest.Answer{Body: "<html>captive</html>"}, translate.KindBadResponse, "invalid_upstream_response", translate.BilledUnknown, 0},
 		{"200 with HTML for a stream", askStream, bedrocktest.Answer{Body: "<html>captive</html>"}, translate.KindBadResponse, "invalid_upstream_response", translate.BilledUnknown, 0},
 	} {
@@ -267,6 +292,9 @@ func TestBedrockFaults(t *testing.T) {
 			if failed.Kind != row.kind || failed.Code != row.code || failed.Billed != row.billed || len(chunks) != row.chunks {
 				t.Errorf("got kind %s, code %q, billed %d after %d chunks (%v), want %s, %q, %d after %d",
 					failed.Kind, failed.Code, failed.Billed, len(chunks), err, row.kind, row.code, row.billed, row.chunks)
+			}
+			if failed.Kind == translate.KindInvalid && failed.Status != 400 && failed.Status != 413 {
+				t.Errorf("the client's own mistake has status %d", failed.Status)
 			}
 			for _, c := range chunks {
 				if c.Finish != "" {
@@ -394,6 +422,45 @@ func TestBedrockFetchesNewCredentialsOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBedrockCorrectsItsClock is row U52: AWS's clock is ten minutes ahead.
+func TestBedrockCorrectsItsClock(t *testing.T) {
+	s := bedrocktest.New(t)
+	s.Ahead = 10 * time.Minute
+	b := newBedrock(t, s, nil)
+	for range 2 {
+		if _, err := collect(b.Chat(t.Context(), chatRequest(t, askWhole))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(s.Requests()); n != 3 {
+		t.Errorf("got %d calls, want 3: one refused, then two good", n)
+	}
+}
+
+func TestBedrockServesManyAtOnceAndLeavesNothingBehind(t *testing.T) {
+	s := bedrocktest.New(t)
+	before := goleak.IgnoreCurrent()
+	b := newBedrock(t, s, nil)
+	r := chatRequest(t, askStream)
+	var all sync.WaitGroup
+	for i := range 30 {
+		all.Go(func() {
+			for _, err := range b.Chat(t.Context(), r) {
+				if err != nil {
+					t.Error(err)
+				}
+				if i%3 == 0 {
+					return // the client leaves early
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.Close()
+	s.CloseClientConnections()
+	goleak.VerifyNone(t, before)
 }
 
 func TestBedrockAsksOnceMoreWithoutWhatTheModelLacks(t *testing.T) {

@@ -47,7 +47,7 @@ func (o *OpenAIEmbeddings) Embed(ctx context.Context, r *translate.EmbeddingRequ
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode >= 300 {
+	if resp.StatusCode/100 != 2 {
 		failed := o.client.statusError(resp)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)

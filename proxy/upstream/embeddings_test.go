@@ -15,8 +15,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/tidwall/gjson"
 
+	"github.com/inference-router/inference-router/proxy/upstream/bedrocktest"
 	"github.com/inference-router/inference-router/translate"
 )
 
@@ -271,4 +273,35 @@ func TestAPassThroughEmbeddingEndsWithItsContext(t *testing.T) {
 		t.Errorf("got %v, want the cause", err)
 	}
 	<-left
+}
+
+func TestEmbeddingsThroughTheBedrockClient(t *testing.T) {
+	fake := bedrocktest.New(t, bedrocktest.Answer{
+		Header: http.Header{"X-Amzn-Bedrock-Input-Token-Count": {"7"}},
+		Body:   `{"embeddings":{"float":[[0.5],[1]]},"response_type":"embeddings_by_type"}`,
+	})
+	b, err := NewBedrock(BedrockConfig{
+		Name: "test", Model: "cohere.embed-v4:0", Region: bedrocktest.Region, Endpoint: fake.URL,
+		Credentials: credentials.NewStaticCredentialsProvider(bedrocktest.AccessKey, bedrocktest.SecretKey, ""),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	e, err := NewBedrockEmbeddings(BedrockEmbeddingsConfig{Name: "bedrock/cohere.embed-v4:0", Model: "cohere.embed-v4:0", InputType: "search_query", Client: b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := e.Embed(t.Context(), embeddingRequest(t, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5]},{"object":"embedding","index":1,"embedding":[1]}],` +
+		`"model":"bedrock/cohere.embed-v4:0","usage":{"prompt_tokens":7,"total_tokens":7}}`
+	if string(answer.Body) != want || answer.RequestID != "req-fake" {
+		t.Errorf("got %s (%s), want %s", answer.Body, answer.RequestID, want)
+	}
+	if sent := fake.Requests()[0]; sent.Operation != "invoke" || sent.Model != "cohere.embed-v4:0" || string(sent.Body) != `{"texts":["0","1"],"input_type":"search_query"}` {
+		t.Errorf("got %s of %s with %s", sent.Operation, sent.Model, sent.Body)
+	}
 }

@@ -24,6 +24,11 @@ func sendError(err error, written bool) *translate.UpstreamError {
 	var dns *net.DNSError
 	var op *net.OpError
 	switch {
+	case isTLS(err):
+		e.Code, e.Message = "upstream_tls_error", "No trusted TLS connection to the upstream can be made."
+		if written { // TLS 1.3 lets a client speak before the server is content
+			e.Billed = translate.BilledUnknown
+		}
 	case written:
 		return receiveError(err)
 	case errors.As(err, &dns):
@@ -31,8 +36,6 @@ func sendError(err error, written bool) *translate.UpstreamError {
 		if dns.IsTimeout {
 			connectTimeout(e)
 		}
-	case isTLS(err):
-		e.Code, e.Message = "upstream_tls_error", "No trusted TLS connection to the upstream can be made."
 	case isTimeout(err):
 		connectTimeout(e)
 	case errors.As(err, &op) && op.Op == "dial":

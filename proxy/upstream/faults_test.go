@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -157,9 +159,10 @@ func TestFaultsOfConnecting(t *testing.T) {
 	}
 	closed := l.Addr().String()
 	_ = l.Close()
-	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
 	defer secure.Close()
-	secure.Config.ErrorLog = nil
 	plain := serve(t, func(http.ResponseWriter, *http.Request) {})
 	for _, c := range []struct {
 		name, url string
@@ -615,5 +618,50 @@ func TestFaultT04TheCauseOfACutStreamIsKept(t *testing.T) {
 	}
 	if !errors.Is(last, idle) {
 		t.Errorf("got %v, want %v", last, idle)
+	}
+}
+
+func TestFaultU06AServerThatWantsAClientCertificate(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	u := dial(t, s.URL)
+	u.transport.TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
+	got := chat(t.Context(), u, request(t, ask))
+	var e *translate.UpstreamError
+	if !errors.As(got.err, &e) || e.Kind != translate.KindConnect || e.Code != "upstream_tls_error" {
+		t.Errorf("got %v, want a TLS error", got.err)
+	}
+}
+
+func TestACompressedStreamIsReadAsItComes(t *testing.T) {
+	first := make(chan struct{})
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", sseType)
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		_, _ = io.WriteString(z, "data: "+part+"\n\n")
+		_ = z.Flush()
+		_ = http.NewResponseController(w).Flush()
+		<-first
+		_, _ = io.WriteString(z, "data: "+final+"\n\ndata: [DONE]\n\n")
+		_ = z.Close()
+	})
+	var got []string
+	for c, err := range dial(t, url).Chat(t.Context(), request(t, askStream)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(c.Data) > 0 {
+			got = append(got, string(c.Data))
+		}
+		if len(got) == 1 && !c.Done {
+			close(first)
+		}
+	}
+	if fmt.Sprint(got) != fmt.Sprint([]string{part, final}) {
+		t.Errorf("got %q", got)
 	}
 }

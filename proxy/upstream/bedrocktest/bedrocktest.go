@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream"
 )
@@ -29,6 +30,10 @@ const (
 // Server is a fake Bedrock. URL is its root.
 type Server struct {
 	*httptest.Server
+
+	// Ahead is how far the fake's clock is ahead of ours. Set it before the
+	// first request.
+	Ahead time.Duration
 
 	mu       sync.Mutex
 	script   []Answer
@@ -134,7 +139,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	req.Model, _ = url.PathUnescape(parts[2])
 	req.Operation = parts[3]
-	req.Refused = checkAuthorization(r, body)
+	now := time.Now().Add(s.Ahead)
+	w.Header().Set("Date", now.UTC().Format(http.TimeFormat))
+	req.Refused = checkAuthorization(r, body, now)
 	a := s.next(req)
 	if req.Refused != "" {
 		fail(w, http.StatusForbidden, "InvalidSignatureException", `{"message":"`+req.Refused+`"}`)

@@ -9,12 +9,13 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // checkAuthorization returns why a request is not authorized; "" when it is.
 // The signature is computed anew from the definition of Signature Version 4,
 // not by the SDK that made it.
-func checkAuthorization(r *http.Request, body []byte) string {
+func checkAuthorization(r *http.Request, body []byte, now time.Time) string {
 	auth := r.Header.Get("Authorization")
 	if token, ok := strings.CutPrefix(auth, "Bearer "); ok {
 		if token != BearerToken {
@@ -32,8 +33,12 @@ func checkAuthorization(r *http.Request, body []byte) string {
 		fields[name] = value
 	}
 	date := r.Header.Get("X-Amz-Date")
-	if len(date) < 8 {
+	signedAt, err := time.Parse("20060102T150405Z", date)
+	if err != nil {
 		return "no date"
+	}
+	if now.Sub(signedAt).Abs() > 5*time.Minute {
+		return "Signature expired: " + date + " is now earlier than it may be"
 	}
 	scope := date[:8] + "/" + Region + "/bedrock/aws4_request"
 	if want := AccessKey + "/" + scope; fields["Credential"] != want {
