@@ -125,7 +125,10 @@ local function trim(b)
 	b.r, b.held = b.r - beyond, b.held - beyond
 	redis.call('HINCRBY', b.a, 'r', text(-beyond))
 	redis.call('HSET', b.a, held, text(b.held))
-	if slice then redis.call('HINCRBY', b.a, 'q', text(-beyond)) end
+	if slice then
+		redis.call('HINCRBY', b.a, 'q', text(-beyond))
+		b.q = b.q - beyond
+	end
 end
 
 -- hold reserves what is missing. Below 2^53 a sum is exact in Lua, too.

@@ -20,6 +20,7 @@ import (
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
 )
 
 // eventually polls until a condition holds.
@@ -695,9 +696,11 @@ func TestRedisSettlesBeforeItCloses(t *testing.T) {
 
 func TestRedisURLs(t *testing.T) {
 	socket := socketPath(t)
-	startRedis(t, "--unixsocket", socket)
+	s := startRedis(t, "--unixsocket", socket)
 	r := newReplica(t, RedisConfig{URL: "unix://" + socket, OnLoss: OnLossClosed, Timeout: patient})
 	reserve(t, r, cent, userDay("ann", dollar))
+	plain := newReplica(t, RedisConfig{URL: "rediss://" + s.addr(), OnLoss: OnLossClosed})
+	wantUnavailable(t, plain, userDay("ann", dollar)) // TLS is asked for and not to be had
 	for _, url := range []string{"", "http://h", "redis://h:x", "redis://h/notadb", "unix:", "redis://h?nosuch=1"} {
 		if _, err := NewRedis(RedisConfig{URL: url}); err == nil {
 			t.Errorf("NewRedis(%q) is fine", url)
@@ -705,5 +708,46 @@ func TestRedisURLs(t *testing.T) {
 	}
 	if _, err := NewRedis(RedisConfig{URL: "redis://h", OnLoss: "maybe"}); err == nil {
 		t.Error("on_loss: maybe is fine")
+	}
+}
+
+func TestRedisLeavesNothingBehind(t *testing.T) {
+	s := startRedis(t)
+	before := goleak.IgnoreCurrent()
+	r, err := NewRedis(RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), Logger: slog.New(slog.DiscardHandler), Timeout: patient})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		settle(t, reserve(t, r, cent, userDay("ann", 100*dollar), globalDay(100*dollar)), cent)
+	}
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	goleak.VerifyNone(t, before)
+}
+
+func TestRedisExtendsWithoutIt(t *testing.T) {
+	s := startRedis(t, "--appendonly", "yes")
+	for _, c := range []struct {
+		policy   OnLoss
+		admitted bool
+	}{{OnLossClosed, false}, {OnLossBounded, true}, {OnLossOpen, true}} {
+		r := newReplica(t, RedisConfig{URL: s.url(), Prefix: string(c.policy), OnLoss: c.policy})
+		limit := userDay("ann", dollar)
+		held := reserve(t, r, 2*cent, limit)
+		if c.policy == OnLossBounded {
+			eventually(t, 5*time.Second, "slice", func() bool { return len(r.slices.list()) == 1 })
+		}
+		s.kill()
+		if err := held.Extend(t.Context(), 3*cent); (err == nil) != c.admitted || err != nil && !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: Extend without Redis = %v, want it admitted: %v", c.policy, err, c.admitted)
+		}
+		settle(t, held, 4*cent)
+		s.start()
+		eventually(t, 5*time.Second, string(c.policy)+": the charge", func() bool {
+			got, err := r.Status(t.Context(), []Limit{limit})
+			return err == nil && r.Stats().Unsent == 0 && got[0].Spent == 4*cent && got[0].Reserved == 0
+		})
 	}
 }
