@@ -214,8 +214,11 @@ func (q *request) planned(o outcome) bool {
 func (s *stage) took(q *request) {
 	d := int64(time.Since(q.began))
 	for i := range min(int(q.attempts.Load()), len(q.outcomes)) {
-		if q.outcomes[i] == answersLate {
+		switch q.outcomes[i] {
+		case answersLate:
 			d -= int64(q.late)
+		case resetBilled, resetFree:
+			d -= int64(seenAfter) * (q.id % 2)
 		}
 	}
 	for {

@@ -30,8 +30,8 @@ func startRedis(dir, fsync string) (*redisServer, error) {
 	if err != nil {
 		return nil, errNoRedis
 	}
-	data := filepath.Join(dir, "redis")
-	if err := os.Mkdir(data, 0o700); err != nil {
+	data, err := os.MkdirTemp(dir, "redis-")
+	if err != nil {
 		return nil, err
 	}
 	s := &redisServer{process: process{name: "redis", log: filepath.Join(dir, "redis.log")}}

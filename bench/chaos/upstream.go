@@ -237,9 +237,17 @@ func (c *call) fail(status int, retryAfter string) {
 	_, _ = io.WriteString(c.w, `{"error":{"message":"as planned","type":"planned","param":null,"code":null}}`)
 }
 
-// reset ends the connection without an answer; every second time with a reset
-// in place of an orderly end.
+// seenAfter is the time after which a request on a used connection that is
+// closed in good order cannot be taken for one that met a connection closed
+// for idleness, which its server never saw.
+const seenAfter = 1200 * time.Millisecond
+
+// reset ends the connection without an answer: at once by a reset, or in good
+// order after a while.
 func (c *call) reset() {
+	if c.q.id%2 == 1 {
+		c.sleep(seenAfter)
+	}
 	conn, _, err := http.NewResponseController(c.w).Hijack()
 	if err != nil {
 		panic(err) // HTTP/1 can always be taken over
