@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -262,6 +263,9 @@ func (l *Latency) setDefaults() {
 // file could be read.
 func LoadConfig(file string, lookup lookupFunc) (*Config, error) {
 	src, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read configuration: %w; -config names another file, and `inference-router demo` needs none", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}

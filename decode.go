@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -102,7 +103,8 @@ func (d *decoder) parse(src []byte) (body ast.Node) {
 // ${NAME} between braces, where } belongs to YAML.
 func (d *decoder) syntax(err error, src []byte) {
 	at, message := place{}, err.Error()
-	if e, ok := err.(yaml.Error); ok {
+	var e yaml.Error
+	if errors.As(err, &e) {
 		message = e.GetMessage()
 		if t := e.GetToken(); t != nil && t.Position != nil {
 			at = place{line: t.Position.Line, column: t.Position.Column}

@@ -214,7 +214,7 @@ func (s *Server) debugComplexity(w http.ResponseWriter, r *http.Request) error {
 	if q.Prompt == nil {
 		return invalid("prompt", "prompt is missing: send {\"prompt\": \"...\"}")
 	}
-	score, tier := now.Router.Complexity(*q.Prompt)
+	score, tier := now.Router.Classify(*q.Prompt)
 	return writeJSON(w, struct {
 		Preview   string            `json:"prompt_preview"`
 		Score     float64           `json:"score"`

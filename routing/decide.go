@@ -279,7 +279,7 @@ func (j *journey) plan(fallback bool) {
 	if fallback && !slices.Contains(j.tiers, j.rt.fallback) && j.may(j.rt.fallback) {
 		j.tiers = append(j.tiers, j.rt.fallback)
 	}
-	d.Plan = make([]Target, 0, j.rt.attempts+planSlack)
+	d.Plan = make([]Target, 0, min(j.rt.attempts+planSlack, len(j.rt.deployments)))
 	j.fill()
 	if len(d.Plan) == 0 {
 		d.Plan = append(d.Plan, j.leastOut())
@@ -416,13 +416,17 @@ func scope(r *Request) string {
 
 // plain makes a reason fit for a header: printable ASCII, one line.
 func plain(s string) string {
-	if strings.IndexFunc(s, func(c rune) bool { return c < ' ' || c > '~' }) < 0 {
-		return s
-	}
-	return strings.Map(func(c rune) rune {
-		if c < ' ' || c > '~' {
-			return '?'
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return strings.Map(printable, s)
 		}
-		return c
-	}, s)
+	}
+	return s
+}
+
+func printable(c rune) rune {
+	if c < ' ' || c > '~' {
+		return '?'
+	}
+	return c
 }

@@ -417,3 +417,44 @@ func TestSharedConfigErrors(t *testing.T) {
 		t.Error("a state was shared twice")
 	}
 }
+
+func TestReplicasAgreeAfterResetsAndReloadsUnderLoad(t *testing.T) {
+	s := &server{network: "tcp", addr: miniredis.RunT(t).Addr()}
+	a, b := newReplica(t, s), newReplica(t, s)
+	a.shared.interval, b.shared.interval = time.Millisecond, time.Millisecond
+	a.run(t)
+	b.run(t)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for n := range 300 {
+				r := []*replica{a, b}[(i+n)%2]
+				answers(r.Router, "a/small", time.Duration(1+n)*time.Millisecond, 1)
+				r.Decide(&Request{Prompt: "hi"})
+				switch n % 100 {
+				case 50:
+					r.Reset()
+				case 99:
+					reloaded, err := New(Config{Tiers: threeTiers(), State: r.state, Strategies: []Strategy{NewLatency(LatencyConfig{WindowSize: 30 + i})}})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					answers(reloaded, "a/small", time.Second, 1)
+				}
+				time.Sleep(100 * time.Microsecond)
+			}
+		})
+	}
+	wg.Wait()
+	for _, r := range []*replica{a, b} {
+		if _, err := New(Config{Tiers: threeTiers(), State: r.state, Strategies: []Strategy{NewLatency(LatencyConfig{})}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answers(a.Router, "a/small", time.Second, 40)
+	answers(b.Router, "a/small", 2*time.Second, 40)
+	eventually(t, 5*time.Second, "the replicas to agree", func() bool {
+		return a.Tiers()[0].Samples == 50 && a.sees() == b.sees()
+	})
+}

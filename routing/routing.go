@@ -336,6 +336,10 @@ func (rt *Router) Decide(r *Request) *Decision {
 	return d
 }
 
+// Strategy names how the router decides: ChainStrategy, or the one strategy's
+// own name.
+func (rt *Router) Strategy() string { return rt.name }
+
 // Classify scores a prompt and names the tier it wants by the rules of the
 // chain's complexity strategy, or by the default rules when there is none.
 // Nothing else is looked at.

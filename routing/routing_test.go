@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 )
@@ -109,11 +110,21 @@ func TestPlan(t *testing.T) {
 }
 
 func BenchmarkDecide(b *testing.B) {
-	rt := mustNew(b, Config{Tiers: threeTiers(), Strategies: usualChain()})
-	r := &Request{Prompt: "compare B-trees vs LSM trees", Used: .83, UsedBudget: "user"}
-	b.ReportAllocs()
-	for b.Loop() {
-		rt.Decide(r)
+	for _, each := range []int{1, 33} {
+		b.Run(fmt.Sprintf("%d deployments", 3*each), func(b *testing.B) {
+			tiers := threeTiers()
+			for i := range tiers {
+				for n := range each - 1 {
+					tiers[i].Deployments = append(tiers[i].Deployments, Deployment{Name: fmt.Sprint(tiers[i].Name, n)})
+				}
+			}
+			rt := mustNew(b, Config{Tiers: tiers, Strategies: usualChain()})
+			r := &Request{Prompt: "compare B-trees vs LSM trees", Used: .83, UsedBudget: "user"}
+			b.ReportAllocs()
+			for b.Loop() {
+				rt.Decide(r)
+			}
+		})
 	}
 }
 
