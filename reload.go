@@ -37,8 +37,7 @@ func (r *reloader) run(ctx context.Context) {
 		defer func() { _ = w.Close() }()
 		events, errs = w.Events, w.Errors
 	}
-	quiet := time.NewTimer(settle)
-	quiet.Stop()
+	quiet := time.NewTimer(settle) // the file may have changed before it was watched
 	defer quiet.Stop()
 	for {
 		select {
