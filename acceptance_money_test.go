@@ -178,6 +178,8 @@ func TestContract9_ReservedOutputLimit(t *testing.T) {
 		{"a configured cap", hard, asking("openai/capped", "x"), "{max_tokens,max_completion_tokens}", `{"max_completion_tokens":77}`},
 		{"the client's own field", hard, asking("openai/capped", "x", `"max_tokens":100`), "{max_tokens,max_completion_tokens}", `{"max_tokens":77}`},
 		{"the client's own limit", hard, asking("openai/m", "x", `"max_tokens":100`), "{max_tokens,max_completion_tokens}", `{"max_tokens":100}`},
+		{"a cap without a hard budget", soft, asking("openai/capped", "x", `"max_tokens":100`), "{max_tokens,max_completion_tokens}", `{"max_tokens":77}`},
+		{"a lower limit than the cap", soft, asking("openai/capped", "x", `"max_tokens":50`), "{max_tokens,max_completion_tokens}", `{"max_tokens":50}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if a := tt.s.chat(t, tt.body); a.status != 200 {
@@ -197,8 +199,8 @@ func TestContract2_ParamsAndLimits(t *testing.T) {
 	if got := gjson.Get(f.last(t).body, "{temperature,seed,top_p,tags}").Raw; got != `{"temperature":0.2,"seed":7,"top_p":0.9,"tags":["a",{"b":1.50}]}` {
 		t.Errorf("the upstream got %s", got)
 	}
-	s.chat(t, asking("auto", "x", `"top_p":0.1`))
-	if got := gjson.Get(f.last(t).body, "top_p").Raw; got != "0.1" {
+	s.chat(t, asking("auto", "x", `"top_p":0.1`, `"max_tokens":500`))
+	if got := gjson.Get(f.last(t).body, "{top_p,max_tokens}").Raw; got != `{"top_p":0.1,"max_tokens":50}` {
 		t.Errorf("the upstream got %s", got)
 	}
 }

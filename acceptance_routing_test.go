@@ -659,6 +659,10 @@ func TestContract10_HostsOfALoopbackListener(t *testing.T) {
 			t.Errorf("Host %s: %d, want %d", host, a.status, want)
 		}
 	}
+	socket := serveConfig(t, strings.Replace(threeTiersOf(f), "0'}", "0', admin_listen: 'unix:"+filepath.Join(t.TempDir(), "a")+"'}", 1))
+	if a := socket.chat(t, asking("auto", "x"), "Host", "evil.example"); a.status != 403 {
+		t.Errorf("a foreign Host on a loopback listener beside an admin socket: %d, want 403", a.status)
+	}
 	if a := s.chat(t, asking("auto", "x"), "Origin", "https://evil.example"); a.status != 403 || a.header.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("a foreign origin: %d", a.status)
 	}

@@ -107,12 +107,16 @@ func describeInvalid(e *translate.InvalidError) *refusal {
 }
 
 func describeExceeded(e *budget.ExceededError) *refusal {
+	needs := ""
+	if e.Needed > 0 {
+		needs = ", this request may cost $" + e.Needed.USD()
+	}
 	return &refusal{
 		Status: http.StatusTooManyRequests, Type: typeQuota, Code: "budget_exceeded", NoRetry: true,
 		RetryAfter: max(time.Second, time.Until(e.Budget.ResetsAt)),
-		Message: fmt.Sprintf("budget exceeded: $%s of the %s budget of $%s per %s remain, this request may cost $%s; it resets at %s",
+		Message: fmt.Sprintf("budget exceeded: $%s of the %s budget of $%s per %s remain%s; it resets at %s",
 			e.Budget.Remaining().USD(), e.Budget.Limit.Scope, e.Budget.Limit.Amount.USD(), e.Budget.Limit.Window,
-			e.Needed.USD(), e.Budget.ResetsAt.UTC().Format(time.RFC3339)),
+			needs, e.Budget.ResetsAt.UTC().Format(time.RFC3339)),
 	}
 }
 
