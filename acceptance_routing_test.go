@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -527,6 +528,22 @@ budgets: [{scope: user, usd: 0.5, per: day, on_exhausted: reject}, {scope: key, 
 			if a := s.do(t, r[0], r[1], "", key("admin-key-0001")...); a.status != 200 {
 				t.Errorf("%s %s with the admin's key: %d", r[0], r[1], a.status)
 			}
+		}
+	})
+	t.Run("a browser may send an admin's key as a password", func(t *testing.T) {
+		basic := func(key string) string {
+			return "Basic " + base64.StdEncoding.EncodeToString([]byte("any:"+key))
+		}
+		if a := s.do(t, "GET", "/dashboard", ""); a.status != 401 || !strings.HasPrefix(a.header.Get("Www-Authenticate"), "Basic ") {
+			t.Errorf("without a key: %d %v", a.status, a.header)
+		}
+		for key, want := range map[string]int{"admin-key-0001": 200, "free-key-0001": 403, "wrong": 401} {
+			if a := s.do(t, "GET", "/dashboard", "", "Authorization", basic(key)); a.status != want {
+				t.Errorf("%s: %d, want %d", key, a.status, want)
+			}
+		}
+		if a := s.chat(t, asking("fast", "x"), "Authorization", basic("free-key-0001")); a.status != 401 || a.header.Get("Www-Authenticate") != "" {
+			t.Errorf("a chat by password: %d %v", a.status, a.header)
 		}
 	})
 	t.Run("a key that may choose its user", func(t *testing.T) {

@@ -42,6 +42,7 @@ type refusal struct {
 	NoRetry    bool          // x-should-retry: false, which OpenAI's clients obey
 	Body       []byte        // relayed instead of an error object of ours
 	BodyType   string        // Body's content type
+	Challenge  string        // WWW-Authenticate, which makes a browser ask for a password; "" for none
 }
 
 func (e *refusal) Error() string { return e.Message }
@@ -204,6 +205,9 @@ func writeRefusal(w http.ResponseWriter, r *refusal) {
 	}
 	if r.NoRetry {
 		h.Set("X-Should-Retry", "false")
+	}
+	if r.Challenge != "" {
+		h.Set("WWW-Authenticate", r.Challenge)
 	}
 	body, contentType := r.Body, r.BodyType
 	if len(body) == 0 {
