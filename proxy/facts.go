@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -103,10 +104,7 @@ func (s *setup) resolve(f *routing.Request, model string) error {
 		f.Tier = model
 		return nil
 	}
-	d := s.deployments[model]
-	if d == nil {
-		d = s.byModel[model]
-	}
+	d := s.named(model)
 	switch {
 	case d != nil:
 		f.Upstream = d.Name
@@ -115,6 +113,12 @@ func (s *setup) resolve(f *routing.Request, model string) error {
 			Message: "model " + quote(model) + " does not exist here; GET /v1/models lists those that do"}
 	}
 	return nil
+}
+
+// named finds a deployment by its name, else its provider/model, else its bare
+// model name; of several the first configured.
+func (s *setup) named(model string) *deployment {
+	return cmp.Or(s.deployments[model], s.byLabel[model], s.byModel[model])
 }
 
 // nothingAllowed is the error of a decision that leaves no tier.
