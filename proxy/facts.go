@@ -29,7 +29,7 @@ func (j *journey) decide(ctx context.Context) (*routing.Decision, error) {
 // facts gathers what a decision depends on.
 func (s *setup) facts(ctx context.Context, a account, r *translate.Request, limits []budget.Limit) (*routing.Request, error) {
 	f := &routing.Request{
-		Prompt: r.Prompt, Tokens: r.InputBytes / 4, Output: r.MaxTokens, Stream: r.Stream, Turns: r.Messages,
+		Prompt: r.PromptView(), Tokens: r.InputBytes / 4, Output: r.MaxTokens, Stream: r.Stream, Turns: r.Messages,
 		Images: r.Images > 0, Audio: r.Audio > 0, Tools: r.Tools || r.Schema,
 		Session: session(a, r),
 	}
