@@ -86,10 +86,12 @@ func (b *builder) build(c *Config) (proxy.Config, error) {
 		Books:        b.ledger,
 		Models:       proxy.Models{Aliases: c.Models.Aliases, RejectUnknown: c.Models.Unknown == "reject"},
 		MaxBodyBytes: c.Server.MaxBodyBytes,
-		Loopback:     c.isLocal(),
-		Hosts:        c.Server.Hosts,
-		AdminApart:   c.Server.AdminListen != "",
-		Timeouts:     proxyTimeouts(c.Timeouts),
+		Loopback:     isLocal(c.Server.Listen),
+
+		AdminLoopback: isLocal(c.Server.AdminListen),
+		Hosts:         c.Server.Hosts,
+		AdminApart:    c.Server.AdminListen != "",
+		Timeouts:      proxyTimeouts(c.Timeouts),
 		Retries: proxy.Retries{
 			MaxAttempts:  c.Retries.MaxAttempts,
 			Budget:       c.Retries.Budget,
@@ -119,14 +121,11 @@ func (b *builder) build(c *Config) (proxy.Config, error) {
 	return out, err
 }
 
-// isLocal reports whether only this machine can connect over TCP, so that a
-// foreign Host can only come from a web page that tries its luck.
-func (c *Config) isLocal() bool {
-	local := func(address string) bool {
-		host, _, err := net.SplitHostPort(address)
-		return err == nil && isLoopback(host)
-	}
-	return local(c.Server.Listen) && (c.Server.AdminListen == "" || local(c.Server.AdminListen))
+// isLocal reports whether only this machine can connect to a listener over TCP,
+// so that a foreign Host can only come from a web page that tries its luck.
+func isLocal(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && isLoopback(host)
 }
 
 func proxyTimeouts(t Timeouts) proxy.Timeouts {
@@ -232,14 +231,15 @@ func (b *builder) embedder(c *Config, u *Upstream) (proxy.Embedder, error) {
 	if err != nil {
 		return nil, err
 	}
-	if bedrock, ok := client.(*upstream.Bedrock); ok {
-		return upstream.NewBedrockEmbeddings(upstream.BedrockEmbeddingsConfig{Name: u.Name, Model: u.Model, Client: bedrock})
+	switch client := client.(type) {
+	case *upstream.Bedrock:
+		return upstream.NewBedrockEmbeddings(upstream.BedrockEmbeddingsConfig{Name: u.Name, Model: u.Model, Client: client})
+	case *upstream.OpenAI:
+		return upstream.NewOpenAIEmbeddings(openAI(c, u), u.Model)
+	case proxy.Embedder:
+		return client, nil
 	}
-	embedder, ok := client.(proxy.Embedder)
-	if !ok {
-		return nil, fmt.Errorf("provider %s makes no embeddings", u.Provider)
-	}
-	return embedder, nil
+	return nil, fmt.Errorf("provider %s makes no embeddings", u.Provider)
 }
 
 // deployment is the upstream as the proxy bills and calls it, but for its client.
@@ -305,13 +305,18 @@ func (b *builder) upstream(c *Config, u *Upstream, tier string, place float64) (
 			MaxTokens:        u.MaxOutputTokens,
 		})
 	default:
-		return upstream.NewOpenAI(upstream.OpenAIConfig{
-			Name: u.Name, Provider: u.Provider, BaseURL: u.BaseURL,
-			APIKey:           u.APIKey,
-			ForwardClientKey: u.APIKey == clientKey,
-			Headers:          headers(u),
-			Connect:          connect,
-		})
+		return upstream.NewOpenAI(openAI(c, u))
+	}
+}
+
+// openAI is the configuration of an OpenAI-compatible API's client.
+func openAI(c *Config, u *Upstream) upstream.OpenAIConfig {
+	return upstream.OpenAIConfig{
+		Name: u.Name, Provider: u.Provider, BaseURL: u.BaseURL,
+		APIKey:           u.APIKey,
+		ForwardClientKey: u.APIKey == clientKey,
+		Headers:          headers(u),
+		Connect:          time.Duration(cmp.Or(u.Timeouts.Connect, c.Timeouts.Connect)),
 	}
 }
 

@@ -7,36 +7,44 @@
 -- ARGV  1 epoch  2 now ('' for the server's)  3 deadline  4 id
 --       5 target: what is to be held in all  6 lease, ms  7 generation
 --       8 '0' for a budget's window whatever the time; '1' if the windows must
---       hold now; '2' if, besides, a denial is not the last word
+--       hold now; '2' if, besides, a denial is not the last word; 't' to give
+--       back what is held beyond the target; 'b' to bring back what Redis has
+--       lost, whatever the limit and the deadline
 --       then for each budget: limit ('' if soft), start and end of the window,
 --       least gross spent, least corrected
 --
 -- Counts: s gross spent, c what was charged too much and given back (both only
--- grow), r reserved, n generation, e when it was made, x leases that ran out,
--- L<id> held, X<id> charged because the lease ran out, as amount@generation,
--- q reserved as slices, whose ids begin with s:
+-- grow), r reserved, n generation, e when it was made, f no lease ends before,
+-- x leases that ran out, L<id> held, X<id> charged because the lease ran out,
+-- as amount@generation, q reserved as slices, whose ids begin with s:
 --
 -- Replies: 'E epoch'; 'W stamp' past the deadline or out of the window;
--- 'A|D|C stamp generation' (admitted, denied, closed) and for each budget s c r e q. The stamp
--- is the server's time in microseconds: it tells which of two replies is newer.
-local epoch, id, target, gen = ARGV[1], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7])
+-- 'A|D|C stamp generation' (admitted, denied, closed) and for each budget
+-- s c r e q. The stamp is the server's time in microseconds: it tells which of
+-- two replies is newer.
+local epoch, id, target, gen, mode = ARGV[1], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7]), ARGV[8]
 local budgets = (#ARGV - 8) / 5
+local tomb
 if epoch ~= '' then
-	local current = redis.call('GET', KEYS[#KEYS])
-	if current ~= epoch then return 'E ' .. (current or '') end
+	local got = redis.call('MGET', KEYS[#KEYS], KEYS[1])
+	if got[1] ~= epoch then return 'E ' .. (got[1] or '') end
+	tomb = got[2]
+else
+	tomb = redis.call('GET', KEYS[1])
 end
 local t = redis.call('TIME')
 local now = tonumber(ARGV[2]) or t[1] * 1000 + math.floor(t[2] / 1000)
-local stamp = t[1] * 1000000 + t[2]
 local function text(n) return string.format('%.0f', n) end
+local stamp = text(t[1] * 1000000 + t[2])
+local slice = string.sub(id, 1, 2) == 's:'
 local function number(s)
 	if not s then return 0 end
 	return tonumber(s) or error('CORRUPT count')
 end
-if now > tonumber(ARGV[3]) and ARGV[8] ~= 'b' then return 'W ' .. text(stamp) end
-if ARGV[8] == '1' or ARGV[8] == '2' then
+if now > tonumber(ARGV[3]) and mode ~= 'b' then return 'W ' .. stamp end
+if mode == '1' or mode == '2' then
 	for i = 0, budgets - 1 do
-		if now < tonumber(ARGV[10 + 5 * i]) or now >= tonumber(ARGV[11 + 5 * i]) then return 'W ' .. text(stamp) end
+		if now < tonumber(ARGV[10 + 5 * i]) or now >= tonumber(ARGV[11 + 5 * i]) then return 'W ' .. stamp end
 	end
 end
 
@@ -63,33 +71,45 @@ local function reap(a, z, n)
 		end
 		redis.call('ZREM', z, dead[i])
 	end
-	return #dead > 0
+	local next = redis.call('ZRANGE', z, 0, 0, 'WITHSCORES')
+	if next[1] and next[1] ~= '' then redis.call('HSET', a, 'f', next[2]) else redis.call('HDEL', a, 'f') end
 end
 
--- make begins a budget's counts.
+-- make begins a budget's counts. The member without a name keeps the leases'
+-- key, and with it the time at which it goes, when there are none.
 local function make(b)
 	if b.n then return end
 	b.n, b.e = gen, text(now)
+	local goes = text(b.ends + 90000000)
 	redis.call('HSET', b.a, 'n', text(gen), 'e', b.e)
-	redis.call('PEXPIREAT', b.a, text(b.ends + 90000000))
+	redis.call('PEXPIREAT', b.a, goes)
+	redis.call('ZADD', b.z, '+inf', '')
+	redis.call('PEXPIREAT', b.z, goes)
 end
 
+local held, charged = 'L' .. id, 'X' .. id
 local function counts(a)
-	return redis.call('HMGET', a, 's', 'c', 'r', 'n', 'e', 'L' .. id, 'X' .. id, 'q')
+	return redis.call('HMGET', a, 's', 'c', 'r', 'n', 'e', 'q', 'f', held, charged)
 end
 
 local function read(i)
-	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], limit = ARGV[8] ~= 'b' and ARGV[9 + 5 * i] or '', ends = tonumber(ARGV[11 + 5 * i]) }
+	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], limit = ARGV[9 + 5 * i], ends = tonumber(ARGV[11 + 5 * i]) }
 	local v = counts(b.a)
 	b.n = v[4] and number(v[4])
 	if b.n and b.n < gen then
 		redis.call('HSET', b.a, 's', 0, 'c', 0, 'n', text(gen))
 		b.n, v[1], v[2] = gen, nil, nil
 	end
-	if reap(b.a, b.z, b.n or gen) then v = counts(b.a) end
-	b.s, b.c, b.r, b.e, b.held, b.q = number(v[1]), number(v[2]), number(v[3]), v[5] or '', number(v[6]), number(v[8])
-	local charged, of = string.match(v[7] or '', '^(%d+)@(%d+)$')
-	b.charged = b.n and number(of) == b.n and number(charged) or 0
+	if v[7] and now >= number(v[7]) then
+		reap(b.a, b.z, b.n or gen)
+		v = counts(b.a)
+	end
+	b.s, b.c, b.r, b.e = number(v[1]), number(v[2]), number(v[3]), v[5] or ''
+	b.q, b.first, b.held, b.charged = number(v[6]), v[7] and number(v[7]), number(v[8]), 0
+	if v[9] then
+		local amount, of = string.match(v[9], '^(%d+)@(%d+)$')
+		if b.n and number(of) == b.n then b.charged = number(amount) end
+	end
 	if b.n == nil or b.n == gen then
 		local s, c = tonumber(ARGV[12 + 5 * i]), tonumber(ARGV[13 + 5 * i])
 		if s > b.s then make(b); b.s = s; redis.call('HSET', b.a, 's', text(s)) end
@@ -98,46 +118,62 @@ local function read(i)
 	return b
 end
 
--- trim undoes an extension that another part of the request was denied.
+-- trim gives back what is held beyond the target.
 local function trim(b)
-	local beyond = b.held + b.charged - target
-	if b.held == 0 or beyond <= 0 then return end
-	beyond = math.min(beyond, b.held)
-	redis.call('HINCRBY', b.a, 'r', text(-beyond))
-	redis.call('HSET', b.a, 'L' .. id, text(b.held - beyond))
+	local beyond = math.min(b.held, b.held + b.charged - target)
+	if beyond <= 0 then return end
 	b.r, b.held = b.r - beyond, b.held - beyond
+	redis.call('HINCRBY', b.a, 'r', text(-beyond))
+	redis.call('HSET', b.a, held, text(b.held))
+	if slice then
+		redis.call('HINCRBY', b.a, 'q', text(-beyond))
+		b.q = b.q - beyond
+	end
+end
+
+-- hold reserves what is missing. Below 2^53 a sum is exact in Lua, too.
+local ends = now + tonumber(ARGV[6])
+local function hold(b)
+	b.r, b.held = b.r + b.extra, b.held + b.extra
+	local first = b.first
+	if not first or ends < first then first = ends end
+	if b.r < 9007199254740992 then
+		redis.call('HSET', b.a, 'r', text(b.r), held, text(b.held), 'f', text(first))
+	else
+		redis.call('HINCRBY', b.a, 'r', text(b.extra))
+		redis.call('HSET', b.a, held, text(b.held), 'f', text(first))
+	end
+	if slice then
+		redis.call('HINCRBY', b.a, 'q', text(b.extra))
+		b.q = b.q + b.extra
+	end
 end
 
 local all, answer, known = {}, 'A', false
 for i = 0, budgets - 1 do
 	local b = read(i)
-	if ARGV[8] == 't' then trim(b) end
-	b.extra = ARGV[8] == 't' and 0 or math.max(0, target - b.held - b.charged)
+	if mode == 't' then trim(b) end
+	b.extra = mode == 't' and 0 or math.max(0, target - b.held - b.charged)
 	known = known or b.held + b.charged > 0
-	if b.limit ~= '' and b.extra > 0 and b.s - b.c + b.r + b.extra > tonumber(b.limit) then answer = 'D' end
+	if b.limit ~= '' and mode ~= 'b' and b.extra > 0 and b.s - b.c + b.r + b.extra > tonumber(b.limit) then answer = 'D' end
 	all[i + 1] = b
 	if b.n and b.n > gen then gen = b.n end
 end
 if target > 0 then
-	local tomb = redis.call('GET', KEYS[1])
 	if tomb == 'S' then answer = 'C' end
 	if tomb == 'D' then answer = 'D' end
-	if answer == 'D' and not known and ARGV[8] ~= '2' then redis.call('SET', KEYS[1], 'D', 'PX', 30000) end
+	if answer == 'D' and not known and mode ~= '2' then redis.call('SET', KEYS[1], 'D', 'PX', 30000) end
 end
-local reply = { answer, text(stamp), text(gen) }
-for i, b in ipairs(all) do
+-- What can fail, on a key of another type, comes before all that counts.
+for _, b in ipairs(all) do
 	if answer == 'A' and b.extra > 0 then
 		make(b)
-		redis.call('HINCRBY', b.a, 'r', text(b.extra))
-		redis.call('HSET', b.a, 'L' .. id, text(b.held + b.extra))
-		redis.call('ZADD', b.z, text(now + tonumber(ARGV[6])), id)
-		if b.r == 0 then redis.call('PEXPIREAT', b.z, text(b.ends + 90000000)) end
-		b.r = b.r + b.extra
-		if string.sub(id, 1, 2) == 's:' then
-			redis.call('HINCRBY', b.a, 'q', text(b.extra))
-			b.q = b.q + b.extra
-		end
+		redis.call('ZADD', b.z, text(ends), id)
 	end
+end
+local reply = { answer, stamp, text(gen) }
+for _, b in ipairs(all) do
+	if answer == 'A' and b.extra > 0 then hold(b) end
 	reply[#reply + 1] = text(b.s)
 	reply[#reply + 1] = text(b.c)
 	reply[#reply + 1] = text(b.r)

@@ -92,7 +92,7 @@ const (
 	beatEvery = 250 * time.Millisecond
 	// After a loss of data the replicas get this long to bring back what they
 	// know, less if all have done so.
-	recoveryWait = time.Second
+	recoveryWait = 1500 * time.Millisecond
 	// A settle whose fate is unknown is sent as certain for this long, a little
 	// less than its tombstone lives.
 	certainFor = 4 * time.Minute

@@ -42,8 +42,14 @@ func clusterURL(nodes []*redisServer) string {
 	return fmt.Sprintf("redis://%s?addr=%s&addr=%s", nodes[0].addr(), nodes[1].addr(), nodes[2].addr())
 }
 
-func TestRedisClusterKeepsTheContract(t *testing.T) {
-	url := clusterURL(startCluster(t))
+func TestRedisCluster(t *testing.T) {
+	nodes := startCluster(t)
+	t.Run("keeps the contract", func(t *testing.T) { clusterContract(t, clusterURL(nodes)) })
+	t.Run("never overspends, also while a slot moves", func(t *testing.T) { clusterAudit(t, nodes) })
+	t.Run("outlives a crash of a node", func(t *testing.T) { clusterCrash(t, nodes) })
+}
+
+func clusterContract(t *testing.T, url string) {
 	for _, policy := range []OnLoss{OnLossClosed, OnLossBounded} {
 		t.Run(string(policy), func(t *testing.T) {
 			testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
@@ -53,8 +59,7 @@ func TestRedisClusterKeepsTheContract(t *testing.T) {
 	}
 }
 
-func TestRedisClusterNeverOverspends(t *testing.T) {
-	nodes := startCluster(t)
+func clusterAudit(t *testing.T, nodes []*redisServer) {
 	config := RedisConfig{URL: clusterURL(nodes), Prefix: "test-" + NewID(), OnLoss: OnLossClosed}
 	a, b := newReplica(t, config), newReplica(t, config)
 	user, all := userDay("ann", 3*dollar), globalDay(2*dollar)
@@ -103,11 +108,10 @@ func migrate(t *testing.T, nodes []*redisServer, key string) {
 	}
 }
 
-func TestRedisClusterNodeIsKilled(t *testing.T) {
-	nodes := startCluster(t)
+func clusterCrash(t *testing.T, nodes []*redisServer) {
 	config := RedisConfig{URL: clusterURL(nodes), Prefix: "test-" + NewID(), OnLoss: OnLossClosed}
 	r := newReplica(t, config)
-	user, all := userDay("ann", 1000*dollar), globalDay(1000*dollar)
+	user, all := userDay("cid", 1000*dollar), globalDay(1000*dollar)
 	var v invoice
 	stop := v.load(r, 4, 2*cent, cent, user, all)
 	eventually(t, 10*time.Second, "traffic", func() bool { return v.admitted.Load() > 20 })
@@ -137,7 +141,15 @@ func startSentinels(t testing.TB, sentinels int) (master, replica *redisServer, 
 	t.Helper()
 	master = startRedis(t)
 	replica = startRedis(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.port))
+	replica.await(func(ctx context.Context, c *redis.Client) error {
+		info, err := c.Info(ctx, "replication").Result()
+		if err == nil && !strings.Contains(info, "master_link_status:up") {
+			err = errors.New("no link to the master")
+		}
+		return err
+	})
 	var addrs []string
+	var all []*redisServer
 	for range sentinels {
 		s := &redisServer{t: t, port: freePort(t)}
 		conf := filepath.Join(t.TempDir(), "sentinel.conf")
@@ -149,7 +161,9 @@ func startSentinels(t testing.TB, sentinels int) (master, replica *redisServer, 
 		}
 		s.launch(needRedis(t), conf, "--sentinel")
 		t.Cleanup(s.kill)
-		addrs = append(addrs, s.addr())
+		addrs, all = append(addrs, s.addr()), append(all, s)
+	}
+	for _, s := range all {
 		s.await(func(ctx context.Context, c *redis.Client) error {
 			reply, err := c.Do(ctx, "SENTINEL", "REPLICAS", "m").Slice()
 			if err == nil && len(reply) == 0 {
@@ -158,28 +172,26 @@ func startSentinels(t testing.TB, sentinels int) (master, replica *redisServer, 
 			return err
 		})
 	}
-	replica.await(func(ctx context.Context, c *redis.Client) error {
-		info, err := c.Info(ctx, "replication").Result()
-		if err == nil && !strings.Contains(info, "master_link_status:up") {
-			err = errors.New("no link to the master")
-		}
-		return err
-	})
 	return master, replica, "redis://" + addrs[0] + "?master_name=m&addr=" + strings.Join(addrs[1:], "&addr=")
 }
 
-func TestRedisSentinelKeepsTheContract(t *testing.T) {
-	_, _, url := startSentinels(t, 3)
+func TestRedisSentinel(t *testing.T) {
+	master, replica, url := startSentinels(t, 3)
+	t.Run("keeps the contract", func(t *testing.T) { sentinelContract(t, url) })
+	t.Run("fails over", func(t *testing.T) { sentinelFailover(t, master, replica, url) })
+}
+
+func sentinelContract(t *testing.T, url string) {
 	testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
 		test(t, redisStage(t, RedisConfig{URL: url, OnLoss: OnLossBounded, Timeout: patient}))
 	})
 }
 
-func TestRedisSentinelFailover(t *testing.T) {
-	master, replica, url := startSentinels(t, 3)
+func sentinelFailover(t *testing.T, master, replica *redisServer, url string) {
 	prefix := "test-" + NewID()
 	config := RedisConfig{URL: url, Prefix: prefix, OnLoss: OnLossClosed}
 	a, b := newReplica(t, config), newReplica(t, config)
+	meet(t, a, b)
 	limit := userDay("ann", 1000*dollar)
 	var v invoice
 	stopA, stopB := v.load(a, 3, 2*cent, cent, limit), v.load(b, 3, 2*cent, cent, limit)

@@ -233,41 +233,57 @@ func one(b bool) int64 {
 func (r *Redis) remembers() bool { return r.views.spent.Load() || r.open.any() }
 
 // bringBack tells a new data set what this replica knows of the old one: what
-// was spent at least, and what it holds.
+// was spent at least, what is held, and what is not held any more.
 func (r *Redis) bringBack(ctx context.Context, e *epoch) error {
-	var calls []*call
-	send := func(most int) error {
-		for len(calls) > most {
-			n := min(len(calls), 128)
-			if err := r.store.exec(ctx, calls[:n]); err != nil {
-				return fmt.Errorf("bring back: %w", err)
-			}
-			for _, c := range calls[:n] {
-				if strings.HasPrefix(c.reply, "E") {
-					return errors.New("bring back: the data set has changed again")
-				}
-			}
-			calls = calls[n:]
-		}
-		return nil
-	}
+	b := batch{ledger: r}
 	for _, v := range r.views.all(r.store.now()) {
 		if gross, corrected := v.floors(e.gen); gross > 0 || corrected > 0 {
 			p := &part{tombstone: v.tag + ":i:", shares: []redisShare{{view: v}}}
-			calls = append(calls, r.holdCall(p, e, "", 0, "b"))
-		}
-		if err := send(127); err != nil {
-			return err
+			b.add(ctx, r.holdCall(p, e, "", 0, "b"))
 		}
 	}
-	for _, l := range r.open.all() {
-		for _, p := range l.parts {
-			calls = append(calls, r.holdCall(&p, e, l.id, l.held, "b"))
+	open, settled := r.open.all()
+	for _, l := range settled {
+		for i := range l.parts {
+			// What it cost is in the counts above already.
+			b.add(ctx, r.holdCall(&l.parts[i], e, l.id, 0, "t"))
 		}
-		if err := send(127); err != nil {
-			return err
+	}
+	for _, l := range open {
+		for i := range l.parts {
+			b.add(ctx, r.holdCall(&l.parts[i], e, l.id, l.held, "b"))
 		}
+	}
+	b.send(ctx)
+	if b.err != nil {
+		return fmt.Errorf("bring back: %w", b.err)
 	}
 	r.store.count.recovered.Add(1)
-	return send(0)
+	return nil
+}
+
+// batch gathers calls and makes a round trip for every so many.
+type batch struct {
+	ledger *Redis
+	calls  []*call
+	err    error // the first; nothing is sent after it
+}
+
+func (b *batch) add(ctx context.Context, c *call) {
+	if b.calls = append(b.calls, c); len(b.calls) >= 128 {
+		b.send(ctx)
+	}
+}
+
+func (b *batch) send(ctx context.Context) {
+	if b.err != nil || len(b.calls) == 0 {
+		return
+	}
+	b.err = b.ledger.store.exec(ctx, b.calls)
+	for _, c := range b.calls {
+		if b.err == nil && strings.HasPrefix(c.reply, "E") {
+			b.err = errors.New("the data set has changed again")
+		}
+	}
+	b.calls = b.calls[:0]
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
 )
 
 // eventually polls until a condition holds.
@@ -382,7 +383,7 @@ func TestRedisNetworkFaults(t *testing.T) {
 		{"latency of 5 ms", `{"name":"x","type":"latency","stream":"downstream","attributes":{"latency":5}}`, true},
 		{"latency of 30 ms", `{"name":"x","type":"latency","stream":"downstream","attributes":{"latency":30}}`, true},
 		{"latency of 100 ms", `{"name":"x","type":"latency","stream":"downstream","attributes":{"latency":100}}`, false},
-		{"replies in slices", `{"name":"x","type":"slicer","stream":"downstream","attributes":{"average_size":3,"size_variation":2,"delay":50}}`, true},
+		{"replies in slices", `{"name":"x","type":"slicer","stream":"downstream","attributes":{"average_size":24,"size_variation":12,"delay":10}}`, true},
 		{"a reset of every connection", `{"name":"x","type":"reset_peer","stream":"downstream","attributes":{"timeout":0}}`, false},
 		{"a black hole", `{"name":"x","type":"timeout","stream":"upstream","attributes":{"timeout":0}}`, false},
 	} {
@@ -690,13 +691,16 @@ func TestRedisSettlesBeforeItCloses(t *testing.T) {
 	if err := lost.Close(ctx); err == nil || !strings.Contains(err.Error(), "1 settlements are unsent") {
 		t.Errorf("Close with a settlement unsent = %v", err)
 	}
+	s.signal(syscall.SIGCONT)
 }
 
 func TestRedisURLs(t *testing.T) {
 	socket := socketPath(t)
-	startRedis(t, "--unixsocket", socket)
+	s := startRedis(t, "--unixsocket", socket)
 	r := newReplica(t, RedisConfig{URL: "unix://" + socket, OnLoss: OnLossClosed, Timeout: patient})
 	reserve(t, r, cent, userDay("ann", dollar))
+	plain := newReplica(t, RedisConfig{URL: "rediss://" + s.addr(), OnLoss: OnLossClosed})
+	wantUnavailable(t, plain, userDay("ann", dollar)) // TLS is asked for and not to be had
 	for _, url := range []string{"", "http://h", "redis://h:x", "redis://h/notadb", "unix:", "redis://h?nosuch=1"} {
 		if _, err := NewRedis(RedisConfig{URL: url}); err == nil {
 			t.Errorf("NewRedis(%q) is fine", url)
@@ -704,5 +708,46 @@ func TestRedisURLs(t *testing.T) {
 	}
 	if _, err := NewRedis(RedisConfig{URL: "redis://h", OnLoss: "maybe"}); err == nil {
 		t.Error("on_loss: maybe is fine")
+	}
+}
+
+func TestRedisLeavesNothingBehind(t *testing.T) {
+	s := startRedis(t)
+	before := goleak.IgnoreCurrent()
+	r, err := NewRedis(RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), Logger: slog.New(slog.DiscardHandler), Timeout: patient})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		settle(t, reserve(t, r, cent, userDay("ann", 100*dollar), globalDay(100*dollar)), cent)
+	}
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	goleak.VerifyNone(t, before)
+}
+
+func TestRedisExtendsWithoutIt(t *testing.T) {
+	s := startRedis(t, "--appendonly", "yes")
+	for _, c := range []struct {
+		policy   OnLoss
+		admitted bool
+	}{{OnLossClosed, false}, {OnLossBounded, true}, {OnLossOpen, true}} {
+		r := newReplica(t, RedisConfig{URL: s.url(), Prefix: string(c.policy), OnLoss: c.policy})
+		limit := userDay("ann", dollar)
+		held := reserve(t, r, 2*cent, limit)
+		if c.policy == OnLossBounded {
+			eventually(t, 5*time.Second, "slice", func() bool { return len(r.slices.list()) == 1 })
+		}
+		s.kill()
+		if err := held.Extend(t.Context(), 3*cent); (err == nil) != c.admitted || err != nil && !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: Extend without Redis = %v, want it admitted: %v", c.policy, err, c.admitted)
+		}
+		settle(t, held, 4*cent)
+		s.start()
+		eventually(t, 5*time.Second, string(c.policy)+": the charge", func() bool {
+			got, err := r.Status(t.Context(), []Limit{limit})
+			return err == nil && r.Stats().Unsent == 0 && got[0].Spent == 4*cent && got[0].Reserved == 0
+		})
 	}
 }

@@ -496,10 +496,13 @@ func (l *redisLease) remaining(actual Nanodollars) Nanodollars {
 }
 
 // openLeases are the reservations that Redis holds for this replica, so that
-// they can be put back when it lost its data.
+// they can be put back when it lost its data; and those settled lately, so that
+// a Redis that lost only that does not hold them any more.
 type openLeases struct {
-	mu   sync.Mutex
-	byID map[string]openLease
+	mu      sync.Mutex
+	byID    map[string]openLease
+	settled []openLease // a ring
+	next    int
 }
 
 // openLease is what Redis holds for a reservation.
@@ -508,6 +511,10 @@ type openLease struct {
 	parts []part
 	held  Nanodollars
 }
+
+// settledLately is how many settled reservations are remembered: enough for
+// what a replica of Redis can lag behind.
+const settledLately = 2048
 
 func (o *openLeases) add(l openLease) {
 	o.mu.Lock()
@@ -518,7 +525,17 @@ func (o *openLeases) add(l openLease) {
 func (o *openLeases) remove(id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	l, ok := o.byID[id]
+	if !ok {
+		return
+	}
 	delete(o.byID, id)
+	if len(o.settled) < settledLately {
+		o.settled = append(o.settled, l)
+		return
+	}
+	o.settled[o.next] = l
+	o.next = (o.next + 1) % settledLately
 }
 
 func (o *openLeases) any() bool {
@@ -527,8 +544,8 @@ func (o *openLeases) any() bool {
 	return len(o.byID) > 0
 }
 
-func (o *openLeases) all() []openLease {
+func (o *openLeases) all() (open, settled []openLease) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Collect(maps.Values(o.byID))
+	return slices.Collect(maps.Values(o.byID)), slices.Clone(o.settled)
 }

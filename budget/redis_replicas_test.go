@@ -89,10 +89,7 @@ func (task *replicaTask) round(t *testing.T, r *Redis, record func(event)) {
 	}
 	time.Sleep(rand.N(2 * time.Millisecond)) // the request
 	s := event{User: e.User, Settle: true, Amount: e.Amount, Actual: rand.N(e.Amount + 1), Called: time.Now().UnixNano()}
-	if err := held.Settle(t.Context(), s.Actual); err == nil {
-		err = r.queue.flush(t.Context())
-	}
-	if err != nil {
+	if err := errors.Join(held.Settle(t.Context(), s.Actual), r.queue.flush(t.Context())); err != nil {
 		t.Errorf("Settle: %v", err)
 	}
 	s.Done = time.Now().UnixNano()

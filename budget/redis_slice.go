@@ -39,6 +39,7 @@ const (
 	sliceOfLimit   = 50
 	sliceOfRest    = 4
 	sliceIdle      = 10 * time.Second
+	tendEvery      = time.Second
 	maxSlices      = 50_000
 	slicePrefix    = "s:" // of their ids; the scripts count them apart
 	slicesInFlight = 1024 // requests that wait to be looked at
@@ -50,6 +51,19 @@ func lowBudget(s Status) bool { return s.Limit.Amount-s.Spent-s.Reserved < s.Lim
 // tend has a look at the budgets of an admitted request, off its path.
 func (s *sliceSet) tend(l *redisLease) {
 	if l.ledger.config.OnLoss != OnLossBounded {
+		return
+	}
+	now := time.Now()
+	due := false
+	for _, share := range l.shares {
+		v := share.view
+		v.mu.Lock()
+		if share.limit.Hard && now.Sub(v.tended) > tendEvery {
+			v.tended, due = now, true
+		}
+		v.mu.Unlock()
+	}
+	if !due {
 		return
 	}
 	select {
@@ -290,12 +304,19 @@ func (l *redisLease) slicedElsewhere() bool {
 // look every beat.
 func (r *Redis) wantSlices(ctx context.Context, l *redisLease) {
 	var keys []string
+	now := time.Now()
 	for _, s := range l.shares {
-		if s.limit.Hard {
-			keys = append(keys, s.view.counts)
+		v := s.view
+		v.mu.Lock()
+		if s.limit.Hard && now.Sub(v.asked) > beatEvery {
+			v.asked = now
+			keys = append(keys, v.counts)
 		}
+		v.mu.Unlock()
 	}
-	_ = r.beat(ctx, "", keys...) // when it fails they do not know, and l is denied
+	if keys != nil {
+		_ = r.beat(ctx, "", keys...) // when it fails they do not know, and l is denied
+	}
 }
 
 // wanted notes that l's budgets are wanted back, so that nobody asks again soon

@@ -26,8 +26,8 @@ type viewShard struct {
 	byKey map[bucketKey]*view
 }
 
-// maxViews bounds the memory of budgets, at about 500 bytes each.
-const maxViews = 200_000
+// maxViews bounds the memory of budgets, at about 600 bytes each.
+const maxViews = 100_000
 
 // view is one window of a budget as this replica saw it last.
 type view struct {
@@ -45,12 +45,15 @@ type view struct {
 	seen                       time.Time
 	// What is settled here and not yet known to be counted there.
 	pendingSpent, pendingHeld Nanodollars
-	// Of slices: this replica's, the sum of all, when one was wanted back, and
-	// the largest reservation seen.
+	// Of slices: this replica's, the sum of all, the largest reservation seen,
+	// when the others were asked for theirs, and when that was over, with
+	// success or without.
 	slice   *slice
 	sliced  Nanodollars
-	wanted  time.Time
 	largest Nanodollars
+	asked   time.Time
+	wanted  time.Time
+	tended  time.Time // when it was last seen to
 }
 
 // span is one window in time.

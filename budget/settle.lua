@@ -8,8 +8,8 @@
 --       then for each budget: end of the window, when it was made as the
 --       reservation saw it, least gross spent, least corrected
 --
--- Replies: 'E epoch', or 'S|N|L stamp generation' (settled, nothing new, too late
--- to know) and for each budget s c r e q.
+-- Replies: 'E epoch', or 'S|N|L stamp generation' (settled, nothing new, too
+-- late to know) and for each budget s c r e q.
 local epoch, id, actual, gen = ARGV[1], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local budgets = (#ARGV - 7) / 4
 if epoch ~= '' then
@@ -18,8 +18,8 @@ if epoch ~= '' then
 end
 local t = redis.call('TIME')
 local now = tonumber(ARGV[2]) or t[1] * 1000 + math.floor(t[2] / 1000)
-local stamp = t[1] * 1000000 + t[2]
 local function text(n) return string.format('%.0f', n) end
+local held, charged = 'L' .. id, 'X' .. id
 local function number(s)
 	if not s then return 0 end
 	return tonumber(s) or error('CORRUPT count')
@@ -27,68 +27,79 @@ end
 
 local function read(i)
 	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], ends = tonumber(ARGV[8 + 4 * i]) }
-	local v = redis.call('HMGET', b.a, 's', 'c', 'r', 'n', 'e', 'L' .. id, 'X' .. id, 'q')
-	b.s, b.c, b.r, b.n, b.e, b.held = number(v[1]), number(v[2]), number(v[3]), v[4] and number(v[4]), v[5] or '', number(v[6])
-	b.q = number(v[8])
-	if b.n and b.n < gen then
-		b.s, b.c, b.n = 0, 0, gen -- a reset since
+	local v = redis.call('HMGET', b.a, 's', 'c', 'r', 'n', 'e', 'q', held, charged)
+	b.s, b.c, b.r, b.n = number(v[1]), number(v[2]), number(v[3]), v[4] and number(v[4])
+	b.e, b.q, b.held, b.charged = v[5] or '', number(v[6]), number(v[7]), 0
+	if b.n and b.n < gen then -- a reset since
+		b.s, b.c, b.n = 0, 0, gen
 		redis.call('HSET', b.a, 's', 0, 'c', 0, 'n', text(gen))
 	end
-	local charged, of = string.match(v[7] or '', '^(%d+)@(%d+)$')
-	b.charged = number(of) == b.n and number(charged) or 0
-	b.known = v[6] or v[7]
+	if v[8] then
+		local amount, of = string.match(v[8], '^(%d+)@(%d+)$')
+		if number(of) == b.n then b.charged = number(amount) end
+	end
+	b.known = v[7] or v[8]
 	b.stale = not b.known and b.e ~= '' and b.e == ARGV[9 + 4 * i] and ARGV[6] ~= '1'
 	b.floor = b.n == nil or b.n == gen
 	return b
 end
 
+-- make begins a budget's counts, as in hold.lua.
+local function make(b)
+	if b.n then return end
+	b.n, b.e = gen, text(now)
+	local goes = text(b.ends + 90000000)
+	redis.call('HSET', b.a, 'n', text(gen), 'e', b.e)
+	redis.call('PEXPIREAT', b.a, goes)
+	redis.call('ZADD', b.z, '+inf', '')
+	redis.call('PEXPIREAT', b.z, goes)
+end
+
 -- charge adds to what is spent: to the gross, or to what is given back. Both
--- only grow, so that after a loss of data the greater one is the truer.
+-- only grow, so that after a loss of data the greater one is the truer. Below
+-- 2^53 a sum is exact in Lua, too.
 local function charge(b, i)
-	if not b.n then
-		b.n, b.e = gen, text(now)
-		redis.call('HSET', b.a, 'n', text(gen), 'e', b.e)
-		redis.call('PEXPIREAT', b.a, text(b.ends + 90000000))
-	end
+	make(b)
 	if b.floor then
 		local s, c = tonumber(ARGV[10 + 4 * i]), tonumber(ARGV[11 + 4 * i])
-		if s > b.s then b.s = s; redis.call('HSET', b.a, 's', text(s)) end
-		if c > b.c then b.c = c; redis.call('HSET', b.a, 'c', text(c)) end
-	end
-	local cost = actual - b.charged
-	if cost > 0 then
-		redis.call('HINCRBY', b.a, 's', text(cost))
-		b.s = b.s + cost
-	elseif cost < 0 then
-		redis.call('HINCRBY', b.a, 'c', text(-cost))
-		b.c = b.c - cost
-	end
-	if b.held > 0 then
-		redis.call('HINCRBY', b.a, 'r', text(-b.held))
-		redis.call('ZREM', b.z, id)
-		b.r = b.r - b.held
-		if string.sub(id, 1, 2) == 's:' then
-			redis.call('HINCRBY', b.a, 'q', text(-b.held))
-			b.q = b.q - b.held
+		if s > b.s or c > b.c then
+			b.s, b.c = math.max(s, b.s), math.max(c, b.c)
+			redis.call('HSET', b.a, 's', text(b.s), 'c', text(b.c))
 		end
 	end
-	if b.known then redis.call('HDEL', b.a, 'L' .. id, 'X' .. id) end
+	local cost = actual - b.charged
+	local field = cost < 0 and 'c' or 's'
+	local sum = cost < 0 and b.c - cost or b.s + cost
+	if cost < 0 then b.c = sum else b.s = sum end
+	b.r = b.r - b.held
+	if sum < 9007199254740992 and b.r < 9007199254740992 then
+		redis.call('HSET', b.a, field, text(sum), 'r', text(b.r))
+	else
+		redis.call('HINCRBY', b.a, field, text(math.abs(cost)))
+		redis.call('HINCRBY', b.a, 'r', text(-b.held))
+	end
+	if not b.known then return end
+	redis.call('HDEL', b.a, held, charged)
+	redis.pcall('ZREM', b.z, id) -- even if the key is of another type
+	if b.held > 0 and string.sub(id, 1, 2) == 's:' then
+		redis.call('HINCRBY', b.a, 'q', text(-b.held))
+		b.q = b.q - b.held
+	end
 end
 
 local all, answer = {}, 'S'
 for i = 0, budgets - 1 do all[i + 1] = read(i) end
-if redis.call('GET', KEYS[1]) then
-	answer = 'N'
-else
+if redis.call('SET', KEYS[1], ARGV[7], 'NX', 'PX', 300000) then
 	for i, b in ipairs(all) do
 		if b.stale then answer = 'L' else charge(b, i - 1) end
 	end
-	redis.call('SET', KEYS[1], ARGV[7], 'PX', 300000)
+else
+	answer = 'N'
 end
 for _, b in ipairs(all) do
 	if b.n and b.n > gen then gen = b.n end
 end
-local reply = { answer, text(stamp), text(gen) }
+local reply = { answer, text(t[1] * 1000000 + t[2]), text(gen) }
 for _, b in ipairs(all) do
 	reply[#reply + 1] = text(b.s)
 	reply[#reply + 1] = text(b.c)

@@ -146,20 +146,39 @@ func ask(ctx context.Context, url, user, budget string) (a answer, err error) {
 	return a, err
 }
 
+// askUntilStored asks again, as it is told to, while Redis is too slow to
+// answer: that may be on a busy machine.
+func askUntilStored(ctx context.Context, url, user, budget string) (answer, error) {
+	for range 10 {
+		a, err := ask(ctx, url, user, budget)
+		if err != nil || !strings.Contains(a.response, "budget_store_unavailable") {
+			return a, err
+		}
+		select {
+		case <-time.After(time.Second): // Retry-After
+		case <-ctx.Done():
+		}
+	}
+	return answer{}, errors.New("the budget store is away for ten seconds")
+}
+
 // nanos reads a decimal number of dollars exactly.
 func nanos(usd string) (int64, error) {
 	whole, fraction, _ := strings.Cut(usd, ".")
 	return strconv.ParseInt(whole+(fraction + "000000000")[:9], 10, 64)
 }
 
-// spent is what /budgets says of the user.
-func spent(t *testing.T, url, user string) int64 {
+// spent is what /budgets says of the user, and whether it could be asked.
+func spent(t *testing.T, url, user string) (int64, bool) {
 	t.Helper()
 	res, err := http.Get(url + "/budgets?user=" + user)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
+	if res.StatusCode == http.StatusServiceUnavailable {
+		return 0, false // Redis is slow
+	}
 	var page struct {
 		Budgets []struct {
 			User  string      `json:"user"`
@@ -175,11 +194,25 @@ func spent(t *testing.T, url, user string) int64 {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return n
+			return n, true
 		}
 	}
 	t.Fatalf("GET /budgets says nothing about %s", user)
-	return 0
+	return 0, false
+}
+
+// waitForSpent waits until the budget says what the answers cost: settlements
+// that Redis was too slow for come later.
+func waitForSpent(t *testing.T, url, user string, want int64) {
+	t.Helper()
+	var got int64
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		var ok bool
+		if got, ok = spent(t, url, user); ok && got == want {
+			return
+		}
+	}
+	t.Errorf("the budget says %d nano-dollars are spent, the answers cost %d", got, want)
 }
 
 func TestReplicasHoldAUserToOneBudget(t *testing.T) {
@@ -188,7 +221,7 @@ func TestReplicasHoldAUserToOneBudget(t *testing.T) {
 		t.Run("behind "+balancer, func(t *testing.T) {
 			needs(t, balancer)
 			url := start(t, balancer)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 
 			answers := make(chan answer, 64)
@@ -196,7 +229,7 @@ func TestReplicasHoldAUserToOneBudget(t *testing.T) {
 			for range 8 {
 				clients.Go(func() {
 					for range 8 {
-						a, err := ask(ctx, url, "alice", budget)
+						a, err := askUntilStored(ctx, url, "alice", budget)
 						if err != nil {
 							t.Error(err)
 							return
@@ -227,9 +260,7 @@ func TestReplicasHoldAUserToOneBudget(t *testing.T) {
 			if sum > limit {
 				t.Errorf("alice was charged %d nano-dollars, her budget is %d", sum, limit)
 			}
-			if got := spent(t, url, "alice"); got != sum {
-				t.Errorf("the budget says %d nano-dollars are spent, the answers cost %d", got, sum)
-			}
+			waitForSpent(t, url, "alice", sum)
 		})
 	}
 }

@@ -52,6 +52,7 @@ func (s *Server) embed(w http.ResponseWriter, r *http.Request, j *journey) error
 		return err
 	}
 	defer j.settle(r.Context())
+	request.ClientKey, request.Forward = translate.Secret(account.client), account.forward
 	answer, err := s.callEmbedder(r.Context(), j, d, request)
 	if err != nil {
 		return err

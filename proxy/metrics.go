@@ -143,8 +143,22 @@ func (m *metrics) observe(r *Record) {
 	}
 }
 
+// knownOutcomes are how upstream calls end, but for the client's own mistakes:
+// those have the codes that upstreams think of, and are counted as one.
+var knownOutcomes = map[string]bool{
+	"ok": true, "client_closed_request": true, "server_shutdown": true, "internal_error": true, "model_not_found": true,
+	"rate_limit_exceeded": true, "stream_idle_timeout": true, "stream_interrupted": true, "malformed_model_output": true,
+	"upstream_auth_error": true, "upstream_bad_chunk": true, "upstream_bad_response": true, "upstream_connect_timeout": true,
+	"upstream_dns_error": true, "upstream_error": true, "upstream_overloaded": true, "upstream_quota_exceeded": true,
+	"upstream_redirect": true, "upstream_reset": true, "upstream_timeout": true, "upstream_tls_error": true,
+	"upstream_too_large": true, "upstream_truncated": true, "upstream_unavailable": true,
+}
+
 // call counts one finished upstream call.
 func (m *metrics) call(d *deployment, outcome string, t TokenRecord, cost budget.Nanodollars, took, ttft time.Duration) {
+	if !knownOutcomes[outcome] {
+		outcome = "invalid_request"
+	}
 	m.attempts.WithLabelValues(d.tier, d.Name, outcome).Inc()
 	d.counters.cost.Add(float64(cost) / 1e9)
 	d.counters.duration.Observe(took.Seconds())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,19 +155,53 @@ func (s *Server) readQuery(w http.ResponseWriter, r *http.Request, j *journey) (
 
 // decodeJSON reads one JSON object, naming the field that has a wrong type.
 func decodeJSON(body []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(body))
-	err := d.Decode(v)
-	if err == nil && d.More() {
-		return invalid("", "the body must be one JSON object")
-	}
+	err := json.Unmarshal(body, v)
 	if wrong, ok := err.(*json.UnmarshalTypeError); ok {
 		return invalid(wrong.Field, "%s must be a %s, not a %s", wrong.Field, wrong.Type.Kind(), wrong.Value)
 	}
 	if err != nil {
 		return invalid("", "the body is not valid JSON: %v", err)
 	}
+	return plainNames(body, "")
+}
+
+// plainNames refuses an object that has a name twice, or in another case than
+// ours: encoding/json takes both, and the last one counts.
+func plainNames(object []byte, within string) error {
+	d := json.NewDecoder(bytes.NewReader(object))
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return nil // null, say
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return invalid("", "the body is not valid JSON: %v", err)
+		}
+		name, _ := token.(string)
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return invalid("", "the body is not valid JSON: %v", err)
+		}
+		switch lower := strings.ToLower(name); {
+		case seen[lower]:
+			return invalid(within+lower, "%s stands twice", quote(within+name))
+		case name != lower && slices.Contains(queryNames, lower):
+			return invalid(within+lower, "%s: write it %s", quote(within+name), quote(within+lower))
+		default:
+			seen[lower] = true
+		}
+		if name == "metadata" {
+			if err := plainNames(value, "metadata."); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
+
+// queryNames are the names that mean something in a query and in its metadata.
+var queryNames = []string{"prompt", "messages", "max_tokens", "temperature", "system_prompt", "tier", "metadata", "user_id", "budget_usd"}
 
 // query serves POST /query.
 func (s *Server) query(w http.ResponseWriter, r *http.Request, j *journey) error {

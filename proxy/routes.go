@@ -60,8 +60,8 @@ func (s *Server) table() []route {
 }
 
 // routes builds the handler for the admin routes, the others, or both. The
-// probes are on either.
-func (s *Server) routes(withAdmin, withData bool) http.Handler {
+// probes are on either. loopback says whether its listener is.
+func (s *Server) routes(withAdmin, withData bool, loopback func(*setup) bool) http.Handler {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.IPExtractor = echo.ExtractIPDirect()
@@ -70,7 +70,7 @@ func (s *Server) routes(withAdmin, withData bool) http.Handler {
 			writeRefusal(c.Response(), describe(err))
 		}
 	}
-	e.Pre(s.guard)
+	e.Pre(s.guard(loopback))
 	for _, r := range s.table() {
 		probe := r.path == "/livez" || r.path == "/readyz" || r.path == "/healthz"
 		if probe || r.access == admin && withAdmin || r.access != admin && withData {
@@ -82,24 +82,28 @@ func (s *Server) routes(withAdmin, withData bool) http.Handler {
 
 // guard is what holds for every request: an id, a path without tricks, a host
 // that is ours, and that a panic is one request's and not the process's.
-func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) (err error) {
-		w, r := c.Response(), c.Request()
-		id := requestID(r.Header)
-		w.Header()["X-Request-Id"] = []string{id}
-		defer func() {
-			if p := recover(); p != nil {
-				err = s.recovered(c, p, id)
-			}
-		}()
-		if now := s.current.Load(); now.Loopback && !now.local(r) {
-			return forbidden("this listener is for this machine: Host and Origin must be localhost, 127.0.0.1, [::1] or in server.hosts")
-		}
-		if strings.Contains(r.URL.Path, "//") || strings.Contains(r.URL.Path, "..") || trickyPath(r.URL.EscapedPath()) {
-			return invalid("", "the path must be plain: no encoded slashes, no dots, no doubled slashes")
-		}
-		return next(c)
+func (s *Server) guard(loopback func(*setup) bool) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error { return s.guarded(next, c, loopback) }
 	}
+}
+
+func (s *Server) guarded(next echo.HandlerFunc, c echo.Context, loopback func(*setup) bool) (err error) {
+	w, r := c.Response(), c.Request()
+	id := requestID(r.Header)
+	w.Header()["X-Request-Id"] = []string{id}
+	defer func() {
+		if p := recover(); p != nil {
+			err = s.recovered(c, p, id)
+		}
+	}()
+	if now := s.current.Load(); loopback(now) && !now.local(r) {
+		return forbidden("this listener is for this machine: Host and Origin must be localhost, 127.0.0.1, [::1] or in server.hosts")
+	}
+	if strings.Contains(r.URL.Path, "//") || strings.Contains(r.URL.Path, "..") || trickyPath(r.URL.EscapedPath()) {
+		return invalid("", "the path must be plain: no encoded slashes, no dots, no doubled slashes")
+	}
+	return next(c)
 }
 
 // recovered answers for a handler that panicked. After the first byte nothing

@@ -40,6 +40,8 @@ type Config struct {
 	Loopback     bool     // the listener is loopback: Host must be local or in Hosts
 	Hosts        []string // further names a loopback listener answers to
 	AdminApart   bool     // admin routes are served by AdminHandler only
+	// AdminLoopback is Loopback for AdminHandler's listener.
+	AdminLoopback bool
 
 	Timeouts Timeouts
 	Retries  Retries
@@ -278,7 +280,11 @@ func (t Timeouts) or(u Timeouts) Timeouts {
 }
 
 // Handler serves all routes; without the admin ones when Config.AdminApart is set.
-func (s *Server) Handler() http.Handler { return s.routes(!s.current.Load().AdminApart, true) }
+func (s *Server) Handler() http.Handler {
+	return s.routes(!s.current.Load().AdminApart, true, func(now *setup) bool { return now.Loopback })
+}
 
 // AdminHandler serves the admin routes, for a listener of their own.
-func (s *Server) AdminHandler() http.Handler { return s.routes(true, false) }
+func (s *Server) AdminHandler() http.Handler {
+	return s.routes(true, false, func(now *setup) bool { return now.AdminLoopback })
+}

@@ -53,14 +53,15 @@ func ToBedrock(r *Request, o BedrockOptions) (*BedrockRequest, error) {
 		return nil, named(err)
 	}
 	w := bedrockWriter{chat: c, plan: p, options: o, caps: caps, t: make(jsonText, 0, len(r.Body)+1<<9)}
-	w.request(r.Stream)
+	stream := r.Stream && (caps.StreamTools || len(c.tools) == 0)
+	w.request(stream)
 	dropped, err := c.judge(o.Options)
 	if err != nil {
 		return nil, err
 	}
 	return &BedrockRequest{
 		Body: w.t, Dropped: dropped, names: p.names, asked: Request{IncludeUsage: r.IncludeUsage, IncludeCost: r.IncludeCost},
-		Stream: r.Stream && (caps.StreamTools || len(c.tools) == 0),
+		Stream: stream,
 	}, nil
 }
 
@@ -337,7 +338,9 @@ func (w *bedrockWriter) reasoningFields(t *jsonText) {
 	case reasoningEffort:
 		w.effortField(t, r.effort)
 	case reasoningOff:
-		w.effortField(t, "none")
+		if r.effort == "" { // else said in outputConfig
+			w.effortField(t, "none")
+		}
 	}
 }
 
@@ -409,9 +412,9 @@ func (w *bedrockWriter) limitParam() string {
 }
 
 func (w *bedrockWriter) outputConfig() {
-	effort := ""
-	if m := w.plan.reasoning.mode; w.caps.Family == "claude" && (m == reasoningAdaptive || m == reasoningOff) {
-		effort = w.plan.reasoning.effort
+	effort := w.plan.reasoning.effort
+	if w.plan.reasoning.mode == reasoningEffort && w.caps.Family != "claude" { // said in a field of the family's own
+		effort = ""
 	}
 	s := w.plan.schema
 	if s == nil && effort == "" {

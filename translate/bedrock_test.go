@@ -28,6 +28,7 @@ const (
 	gptOSS   = "openai.gpt-oss-120b-1:0"
 	qwen     = "qwen.qwen3-32b-v1:0"
 	r1       = "us.deepseek.r1-v1:0"
+	opaque   = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc"
 )
 
 // want is what stands where in a body: JSON by gjson path, "" for nothing.
@@ -40,6 +41,7 @@ type requestRow struct {
 	model   string // claude45 when empty
 	request string // the request's members; messages are added when missing
 	options Options
+	says    CapabilityOverrides // of the operator
 	want    want
 	dropped string // names, joined by commas
 	refused string // the param of the InvalidError, "-" for one without
@@ -65,11 +67,14 @@ func toBedrock(t *testing.T, row requestRow) (*BedrockRequest, error) {
 	}
 	stream := gjson.Get(body, "stream").Bool()
 	return ToBedrock(&Request{Body: []byte(body), Stream: stream},
-		BedrockOptions{Options: row.options, Capabilities: LookupCapabilities("bedrock", row.model)})
+		BedrockOptions{Options: row.options, Capabilities: row.says.Apply(LookupCapabilities("bedrock", row.model))})
 }
 
+// runRequestRows checks the rows, and their bodies against a golden file, which
+// the fake Bedrock's own test judges by AWS's model of the request.
 func runRequestRows(t *testing.T, rows []requestRow) {
 	t.Helper()
+	var bodies strings.Builder
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			q, err := toBedrock(t, row)
@@ -83,6 +88,7 @@ func runRequestRows(t *testing.T, rows []requestRow) {
 			if !json.Valid(q.Body) {
 				t.Fatalf("the body is not JSON: %s", q.Body)
 			}
+			bodies.WriteString("# " + row.name + "\n" + string(q.Body) + "\n")
 			checkNoEmpty(t, q.Body)
 			for path, value := range row.want {
 				if got := gjson.GetBytes(q.Body, path).Raw; !sameJSON(got, value) {
@@ -94,6 +100,7 @@ func runRequestRows(t *testing.T, rows []requestRow) {
 			}
 		})
 	}
+	golden(t, "testdata/bedrock/"+t.Name()+".requests", []byte(bodies.String()))
 }
 
 func checkRefused(t *testing.T, row requestRow, err error) {
@@ -596,6 +603,7 @@ func TestReasoningRoundTrip(t *testing.T) {
 		{name: "unsigned thoughts are left out", request: thought(`{"role":"assistant","content":"c","reasoning_content":"th"}`), want: want{"messages.1.content": `[{"text":"c"}]`}},
 		{name: "trap 27: a turn of unsigned thoughts only goes too", request: thought(`{"role":"assistant","content":"","reasoning_content":"th"}`), want: want{"messages": `[{"role":"user","content":[{"text":"a"},{"text":"b"}]}]`}},
 		{name: "unsigned thoughts elsewhere", model: r1, request: thought(`{"role":"assistant","content":"c","reasoning":"th"}`), want: want{"messages.1.content": `[{"text":"c"}]`}},
+		{name: "redacted thoughts elsewhere", model: r1, request: thought(`{"role":"assistant","content":"c","thinking_blocks":[{"type":"redacted_thinking","data":"AAEC"}]}`), want: want{"messages.1.content": `[{"text":"c"}]`}},
 		{name: "trap 49: GPT takes only redacted thoughts back", model: "openai.gpt-5.6", request: thought(`{"role":"assistant","content":"c","thinking_blocks":[{"type":"thinking","thinking":"th","signature":"sig"},{"type":"redacted_thinking","data":"AAEC"}]}`),
 			want: want{"messages.1.content": `[{"reasoningContent":{"redactedContent":"AAEC"}},{"text":"c"}]`}},
 		{name: "trap 39: a call that lost its thoughts ends thinking", request: turns("u:a", "a!A", "t!A") + `,"reasoning_effort":"high"`, want: want{"additionalModelRequestFields": ""}, dropped: "reasoning_effort"},
@@ -673,6 +681,12 @@ func TestReasoningControls(t *testing.T) {
 		{name: "gpt-oss: high", model: gptOSS, request: `"reasoning_effort":"xhigh"`, want: want{fields: `{"reasoning_effort":"high"}`}},
 		{name: "gpt-oss: none is low", model: gptOSS, request: `"reasoning_effort":"none"`, want: want{fields: `{"reasoning_effort":"low"}`}},
 		{name: "DeepSeek V3: medium", model: "deepseek.v3-v1:0", request: `"reasoning_effort":"medium"`, want: want{fields: `{"reasoning_config":"medium"}`}},
+		{name: "an opaque model that the operator knows: adaptive", model: opaque, says: CapabilityOverrides{Reasoning: "adaptive", Sampling: "none"}, request: `"reasoning_effort":"high","temperature":0.5`,
+			want: want{fields: `{"thinking":{"type":"adaptive"}}`, "outputConfig": `{"effort":"high"}`, "inferenceConfig": ""}, dropped: "temperature"},
+		{name: "an opaque model that the operator knows: none", model: opaque, says: CapabilityOverrides{Reasoning: "adaptive"}, request: `"reasoning_effort":"none"`, want: want{fields: "", "outputConfig": `{"effort":"low"}`}},
+		{name: "an opaque model that the operator knows: budget", model: opaque, says: CapabilityOverrides{Reasoning: "budget"}, request: `"reasoning_effort":"low","temperature":0.5`,
+			want: want{fields: `{"thinking":{"type":"enabled","budget_tokens":1024}}`, "outputConfig": "", "inferenceConfig": `{"maxTokens":5120}`}, dropped: "temperature"},
+		{name: "a Claude that the operator says knows effort", says: CapabilityOverrides{Reasoning: "effort"}, request: `"reasoning_effort":"medium"`, want: want{fields: "", "outputConfig": `{"effort":"medium"}`}},
 		{name: "others: ignored", model: llama, request: `"reasoning_effort":"high"`, want: want{fields: ""}},
 		{name: "others: an explicit thinking object is named", model: llama, request: `"thinking":{"type":"enabled","budget_tokens":3000}`, want: want{fields: ""}, dropped: "thinking"},
 		{name: "trap 33: garbage", request: `"reasoning_effort":"turbo"`, refused: "reasoning_effort"},

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -189,30 +190,53 @@ func bedrockMessage(kind Kind, message string) string {
 	return "The upstream failed to answer the request."
 }
 
-// deprecatedSampling is how new Claude models refuse sampling fields.
-var deprecatedSampling = regexp.MustCompile("`?(temperature|top_p|top_k)`? is deprecated")
+// relaxations are refusals that tell us what a model lacks, in the words that
+// models and Bedrock use for them, all in lower case; each is read as the first
+// line of which every text stands in the message.
+var relaxations = []struct {
+	says []string
+	lack func(*Capabilities)
+}{
+	{[]string{"temperature", "top_p", "both"}, func(c *Capabilities) {
+		if c.Sampling == "both" {
+			c.Sampling = "either"
+		}
+	}},
+	{[]string{"temperature", "deprecated"}, noSampling},
+	{[]string{"top_p", "deprecated"}, noSampling},
+	{[]string{"top_k", "deprecated"}, noSampling},
+	{[]string{"strict: extra inputs are not permitted"}, func(c *Capabilities) { c.StrictTools = false }},
+	{[]string{"output_config", "extra inputs are not permitted"}, func(c *Capabilities) { c.StructuredOutput = "tool" }},
+	{[]string{"outputconfig", "support"}, func(c *Capabilities) { c.StructuredOutput = "tool" }},
+	{[]string{"service tier"}, func(c *Capabilities) { c.ServiceTier = false }},
+	{[]string{"servicetier"}, func(c *Capabilities) { c.ServiceTier = false }},
+	{[]string{"tool use in streaming mode"}, func(c *Capabilities) { c.StreamTools = false }},
+	{[]string{"support", "stopsequences"}, func(c *Capabilities) { c.Stop = false }},
+	{[]string{"support", "system messages"}, func(c *Capabilities) { c.System = false }},
+	{[]string{"support", "assistant message prefill"}, func(c *Capabilities) { c.Prefill = false }},
+	{[]string{"extraneous key [cachepoint]"}, func(c *Capabilities) { c.Cache = false }},
+	{[]string{"support", "prompt caching"}, func(c *Capabilities) { c.Cache = false }},
+	{[]string{"conversation blocks and tool result blocks", "same turn"}, func(c *Capabilities) { c.MixedToolTurn = false }},
+	{[]string{"thinking.type.enabled", "not supported"}, func(c *Capabilities) { c.Reasoning = "adaptive" }},
+	{[]string{"thinking.type.adaptive", "not supported"}, func(c *Capabilities) { c.Reasoning = "budget" }},
+}
+
+func noSampling(c *Capabilities) { c.Sampling = "none" }
 
 // Relax gives the options with which a refused request may be put again: the
 // model has told us that it lacks something we took it to have. It returns
 // false when err says no such thing, or nothing would change.
 func (o BedrockOptions) Relax(err *UpstreamError) (BedrockOptions, bool) {
+	if err.Kind != KindInvalid {
+		return o, false
+	}
 	before := o.Capabilities
 	message := strings.ToLower(err.Message)
-	extra := strings.Contains(message, "extra inputs are not permitted")
-	switch {
-	case err.Kind != KindInvalid:
-	case deprecatedSampling.MatchString(message):
-		o.Capabilities.Sampling = "none"
-	case strings.Contains(message, "temperature") && strings.Contains(message, "top_p") && strings.Contains(message, "both"):
-		if o.Capabilities.Sampling == "both" {
-			o.Capabilities.Sampling = "either"
+	for _, r := range relaxations {
+		if !slices.ContainsFunc(r.says, func(s string) bool { return !strings.Contains(message, s) }) {
+			r.lack(&o.Capabilities)
+			break
 		}
-	case extra && strings.Contains(message, "strict"):
-		o.Capabilities.StrictTools = false
-	case extra && (strings.Contains(message, "output_config") || strings.Contains(message, "outputconfig")):
-		o.Capabilities.StructuredOutput = "tool"
-	case strings.Contains(message, "service tier") || strings.Contains(message, "servicetier"):
-		o.Capabilities.ServiceTier = false
 	}
 	return o, o.Capabilities != before
 }

@@ -193,7 +193,7 @@ func (r *Request) splice(from *Request, changes []change) {
 		size += len(c.name) + len(c.value) + len(`"":,`)
 	}
 	old := from.members // never empty: there are messages
-	out := append(make([]byte, 0, size), from.Body[:old[0].key]...)
+	out := append(newBody(size), from.Body[:old[0].key]...)
 	list := make(members, 0, len(old)+len(changes))
 	for i, m := range old {
 		c := indexChange(changes, m.name)
@@ -227,7 +227,7 @@ func (r *Request) splice(from *Request, changes []change) {
 		added.to = len(out)
 		list = append(list, added)
 	}
-	r.members = list
+	r.members, r.spliced = list, true
 	r.Body = append(out, from.Body[old[len(old)-1].to:]...)
 }
 

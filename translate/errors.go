@@ -138,11 +138,23 @@ func readErrorDetail(body []byte) (d errorDetail) {
 	d.Message = root.Get("message").String()
 	d.Type = root.Get("type").String()
 	d.Param = root.Get("param").String()
-	d.Code = root.Get("code").String()
+	if d.Code = root.Get("code").String(); !isErrorCode(d.Code) {
+		d.Code = ""
+	}
 	if d.Type == "" {
 		d.Type = root.Get("status").String()
 	}
 	return d
+}
+
+// isErrorCode doubts codes that would make a log line long or odd.
+func isErrorCode(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return len(s) <= 64
 }
 
 // has reports whether the error's code or type is one of names.

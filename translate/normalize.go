@@ -154,7 +154,7 @@ func (c *chat) dropReplayedReasoning(caps Capabilities) {
 			case blockReasoning:
 				return b.signature == "" || caps.Family == "openai"
 			case blockRedacted:
-				return caps.Family != "claude" && caps.Family != "openai"
+				return caps.Family != "claude" && caps.Family != "openai" && caps.Family != "" // whose it may be
 			}
 			return false
 		})
@@ -501,7 +501,7 @@ func addMark(marks []**cacheMark, mark **cacheMark, allowed bool) []**cacheMark 
 
 // settleSampling leaves the sampling fields that the model takes.
 func (c *chat) settleSampling(caps Capabilities, thinking bool) {
-	if caps.Sampling == "none" || thinking && caps.Family == "claude" {
+	if caps.Sampling == "none" || thinking {
 		c.dropSampling("this model chooses its own sampling")
 	}
 	if c.temperature != nil && *c.temperature > 1 {

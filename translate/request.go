@@ -58,6 +58,7 @@ type Request struct {
 	AnswerModel string
 
 	members members // where the top-level members stand in Body
+	spliced bool    // Body is For's own, see Written
 }
 
 // What a token count must allow for beside the body's own bytes, which count

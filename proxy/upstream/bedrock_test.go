@@ -132,7 +132,7 @@ func TestBedrockSendsNothingUntilRangedOver(t *testing.T) {
 	}
 }
 
-func TestBedrockEscapesAnARNOnce(t *testing.T) {
+func TestTrap44AnARNIsEscapedOnce(t *testing.T) {
 	const arn = "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-6"
 	s := bedrocktest.New(t)
 	b := newBedrock(t, s, func(c *upstream.BedrockConfig) { c.Model, c.Region = arn, "" })
@@ -396,7 +396,7 @@ func TestBedrockSaysSoWhenThereAreNoCredentials(t *testing.T) {
 	}
 }
 
-// TestBedrockFetchesNewCredentialsOnce is row U51: one refresh, one retry.
+// Credentials that expire between two calls get one refresh and one retry.
 func TestBedrockFetchesNewCredentialsOnce(t *testing.T) {
 	expired := bedrocktest.Answer{Status: 403, ErrorType: "ExpiredTokenException", Body: `{"message":"The security token included in the request is expired"}`}
 	for _, row := range []struct {
@@ -424,7 +424,7 @@ func TestBedrockFetchesNewCredentialsOnce(t *testing.T) {
 	}
 }
 
-// TestBedrockCorrectsItsClock is row U52: AWS's clock is ten minutes ahead.
+// AWS's clock is ten minutes ahead here: the signature is refused once.
 func TestBedrockCorrectsItsClock(t *testing.T) {
 	s := bedrocktest.New(t)
 	s.Ahead = 10 * time.Minute
@@ -476,6 +476,10 @@ func TestBedrockAsksOnceMoreWithoutWhatTheModelLacks(t *testing.T) {
 		{"trap 35: temperature and top_p", ask(`"temperature":0.5,"top_p":0.9`), "`temperature` and `top_p` cannot both be specified for this model.", "inferenceConfig.topP", "inferenceConfig.topP"},
 		{"trap 20: strict", ask(tools), "tools.0.custom.strict: Extra inputs are not permitted", "toolConfig.tools.0.toolSpec.strict", "toolConfig.tools.0.toolSpec.strict"},
 		{"trap 52: structured output", ask(`"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"}}}`), "output_config: Extra inputs are not permitted", "outputConfig", "outputConfig"},
+		{"stop sequences", ask(`"stop":"END"`), "This model doesn't support the stopSequences field. Remove stopSequences and try again.", "inferenceConfig.stopSequences", "inferenceConfig.stopSequences"},
+		{"cache points", `{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}]}]}`, "extraneous key [cachePoint] is not permitted", "messages.0.content.1", "messages.0.content.1"},
+		{"trap 26: a start of the answer", `{"model":"m","messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}`, "This model does not support assistant message prefill. The conversation must end with a user message.", "messages.1", "messages.3"},
+		{"thinking by budget", ask(`"reasoning_effort":"low"`), `\"thinking.type.enabled\" is not supported for this model. Use \"thinking.type.adaptive\".`, "additionalModelRequestFields.thinking.budget_tokens", "additionalModelRequestFields.thinking.budget_tokens"},
 		{"trap 42: a service tier", ask(`"service_tier":"flex"`), "The provided service tier is not supported", "serviceTier", "serviceTier"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -496,6 +500,18 @@ func TestBedrockAsksOnceMoreWithoutWhatTheModelLacks(t *testing.T) {
 	}
 }
 
+func TestBedrockFallsBackToAWholeAnswerWhereToolsDoNotStream(t *testing.T) {
+	s := bedrocktest.New(t,
+		bedrocktest.Answer{Status: 400, ErrorType: "ValidationException", Body: `{"message":"This model doesn't support tool use in streaming mode."}`},
+		bedrocktest.Answer{Body: bedrocktest.WholeText("Hi.")})
+	r := chatRequest(t, `{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f"}}]}`)
+	got, err := translate.Join(newBedrock(t, s, nil).Chat(t.Context(), r))
+	calls := s.Requests()
+	if err != nil || len(calls) != 2 || calls[1].Operation != "converse" || gjson.GetBytes(got, "choices.0.message.content").Str != "Hi." {
+		t.Errorf("got %s, %v after %d calls", got, err, len(calls))
+	}
+}
+
 func TestBedrockDoesNotAskAgainForAnOrdinaryRefusal(t *testing.T) {
 	s := bedrocktest.New(t, bedrocktest.Answer{Status: 400, ErrorType: "ValidationException", Body: `{"message":"messages.0 is bad"}`})
 	if _, err := collect(newBedrock(t, s, nil).Chat(t.Context(), chatRequest(t, askWhole))); err == nil {
@@ -506,7 +522,7 @@ func TestBedrockDoesNotAskAgainForAnOrdinaryRefusal(t *testing.T) {
 	}
 }
 
-// TestBedrockStreamsByConverseWhereToolsCannotStream is section 4.6.
+// A stream is made of a whole answer where the model cannot stream calls.
 func TestBedrockStreamsByConverseWhereToolsCannotStream(t *testing.T) {
 	s := bedrocktest.New(t, bedrocktest.Answer{Body: `{"output":{"message":{"role":"assistant","content":[{"text":"Let me see."},{"toolUse":{"toolUseId":"t1","name":"f","input":{"x":1}}}]}},"stopReason":"tool_use","usage":{"inputTokens":1,"outputTokens":2}}`})
 	b := newBedrock(t, s, func(c *upstream.BedrockConfig) { c.Model = "meta.llama3-1-70b-instruct-v1:0" })

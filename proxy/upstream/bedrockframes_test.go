@@ -18,7 +18,6 @@ func encodeFrames(frames []bedrocktest.Frame) (b []byte) {
 	return b
 }
 
-// TestFramesAreReadHoweverTheyArrive is row T12 for event streams.
 func TestFramesAreReadHoweverTheyArrive(t *testing.T) {
 	wire := encodeFrames(bedrocktest.Text("Hello."))
 	for name, reader := range map[string]io.Reader{

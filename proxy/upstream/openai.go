@@ -219,11 +219,14 @@ func (u *OpenAI) send(ctx context.Context, r *translate.Request) (*http.Response
 		r, asked = r.For(translate.Edit{NoStreamOptions: true, KeepUsageField: true}), false
 	}
 	header := u.headers(r.ClientKey, r.Forward)
-	resp, err := post(ctx, u.transport, u.chat, header, r.Body)
+	resp, sent, err := send(ctx, u.transport, u.chat, header, r.Body)
 	if err != nil {
 		return nil, err
 	}
 	if resp.StatusCode/100 == 2 {
+		if sent {
+			r.Written()
+		}
 		return resp, nil
 	}
 	e := u.statusError(resp)

@@ -68,17 +68,24 @@ func newTransport(connect time.Duration) *http.Transport {
 // An error is ctx's cause when ctx has ended, else a *translate.UpstreamError
 // that says whether the request may have been billed.
 func post(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.Header, body []byte) (*http.Response, error) {
+	resp, _, err := send(ctx, rt, to, header, body)
+	return resp, err
+}
+
+// send is post that also says whether all of body has been sent, so that
+// nobody reads it any more.
+func send(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.Header, body []byte) (resp *http.Response, sent bool, err error) {
 	for attempt := 0; ; attempt++ {
 		var c call
 		resp, err := c.do(ctx, rt, to, header, body)
 		if err == nil {
-			return resp, nil
+			return resp, c.sentAt.Load() != 0, nil
 		}
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return nil, false, context.Cause(ctx)
 		}
 		if attempt > 0 || !c.stale(err) {
-			return nil, sendError(err, c.written(err))
+			return nil, false, sendError(err, c.written(err))
 		}
 	}
 }

@@ -1,5 +1,5 @@
 // Package bedrocktest is a fake Bedrock runtime for tests: it checks
-// signatures, keeps what it was sent, and answers from a script, in real
+// signatures and requests, keeps what it was sent, and answers from a script, in real
 // event-stream frames where a stream is asked for. Faults are part of the
 // script.
 package bedrocktest
@@ -7,6 +7,7 @@ package bedrocktest
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -146,6 +147,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if req.Refused != "" {
 		fail(w, http.StatusForbidden, "InvalidSignatureException", `{"message":"`+req.Refused+`"}`)
 		return
+	}
+	if req.Operation != "invoke" {
+		if err := CheckConverse(body); err != nil {
+			message, _ := json.Marshal(err.Error())
+			fail(w, http.StatusBadRequest, "ValidationException", `{"message":`+string(message)+`}`)
+			return
+		}
 	}
 	s.answer(w, r, req, a)
 }

@@ -27,9 +27,11 @@ const profileARN = "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.
 func converse(c *bedrockruntime.Client) (*bedrockruntime.ConverseOutput, error) {
 	return c.Converse(context.Background(), &bedrockruntime.ConverseInput{
 		ModelId:  aws.String(profileARN),
-		Messages: []types.Message{{Role: "user", Content: []types.ContentBlock{&types.ContentBlockMemberText{Value: "hi"}}}},
+		Messages: hi,
 	})
 }
+
+var hi = []types.Message{{Role: "user", Content: []types.ContentBlock{&types.ContentBlockMemberText{Value: "hi"}}}}
 
 func TestTheTypedClientReadsTheFakesWholeAnswer(t *testing.T) {
 	s := bedrocktest.New(t)
@@ -48,7 +50,7 @@ func TestTheTypedClientReadsTheFakesWholeAnswer(t *testing.T) {
 
 func TestTheTypedClientReadsTheFakesStream(t *testing.T) {
 	s := bedrocktest.New(t)
-	out, err := typedClient(s, bedrocktest.SecretKey).ConverseStream(context.Background(), &bedrockruntime.ConverseStreamInput{ModelId: aws.String("m")})
+	out, err := typedClient(s, bedrocktest.SecretKey).ConverseStream(context.Background(), &bedrockruntime.ConverseStreamInput{ModelId: aws.String("m"), Messages: hi})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,6 +65,34 @@ func TestTheTypedClientReadsTheFakesStream(t *testing.T) {
 	}
 	if err := out.GetStream().Err(); err != nil || text != "Hello." || !stopped {
 		t.Errorf("got %q, stopped %t, error %v", text, stopped, err)
+	}
+}
+
+func TestTheFakeRefusesWhatBedrockRefuses(t *testing.T) {
+	hello := `"messages":[{"role":"user","content":[{"text":"a"}]}]`
+	call := `"messages":[{"role":"user","content":[{"text":"a"}]},{"role":"assistant","content":[{"toolUse":{"toolUseId":"t","name":"f","input":{}}}]},{"role":"user","content":[{"toolResult":{"toolUseId":"t","content":[{"text":"r"}]}}]}]`
+	for name, row := range map[string]struct {
+		body string
+		good bool
+	}{
+		"one message":           {hello, true},
+		"a call and its result": {call + `,"toolConfig":{"tools":[{"toolSpec":{"name":"f","inputSchema":{"json":{"type":"object"}}}}]}`, true},
+		"no toolConfig":         {call, false}, "no messages": {`"messages":[]`, false},
+		"an unknown member":       {hello + `,"top_k":5`, false},
+		"a number as string":      {hello + `,"inferenceConfig":{"maxTokens":"5"}`, false},
+		"two members of a union":  {`"messages":[{"role":"user","content":[{"text":"a","cachePoint":{"type":"default"}}]}]`, false},
+		"blank text":              {`"messages":[{"role":"user","content":[{"text":" "}]}]`, false},
+		"the assistant first":     {`"messages":[{"role":"assistant","content":[{"text":"a"}]}]`, false},
+		"a bare service tier":     {hello + `,"serviceTier":"flex"`, false},
+		"an unknown service tier": {hello + `,"serviceTier":{"type":"auto"}`, false},
+		"an empty tool list":      {hello + `,"toolConfig":{"tools":[]}`, false},
+		"a schema without type":   {hello + `,"toolConfig":{"tools":[{"toolSpec":{"name":"f","inputSchema":{"json":{}}}}]}`, false},
+		"image/jpg":               {`"messages":[{"role":"user","content":[{"image":{"format":"jpg","source":{"bytes":"AAAA"}}}]}]`, false},
+		"null":                    {hello + `,"system":null`, false},
+	} {
+		if err := bedrocktest.CheckConverse([]byte("{" + row.body + "}")); (err == nil) != row.good {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }
 
@@ -88,7 +118,7 @@ func TestTheTypedClientSeesTheFakesFaults(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := bedrocktest.New(t, row.answer)
-			out, err := typedClient(s, bedrocktest.SecretKey).ConverseStream(context.Background(), &bedrockruntime.ConverseStreamInput{ModelId: aws.String("m")})
+			out, err := typedClient(s, bedrocktest.SecretKey).ConverseStream(context.Background(), &bedrockruntime.ConverseStreamInput{ModelId: aws.String("m"), Messages: hi})
 			if err == nil {
 				for range out.GetStream().Events() { //nolint:revive // read to the end, where the error is
 				}
