@@ -108,8 +108,7 @@ func (s *Server) consume(ctx, call context.Context, j *journey, a *attempt, watc
 			return errClientGone
 		}
 		if sent.Body != nil && out.begun() {
-			j.request.Forget() // no other upstream will need it
-			sent.Forget()
+			j.forget(sent)
 		}
 	}
 	return nil
@@ -128,6 +127,15 @@ func (j *journey) requestFor(a *attempt) *translate.Request {
 		sent.AnswerModel = r.Model
 	}
 	return sent
+}
+
+// forget lets go of the request's text once no other upstream will need it.
+func (j *journey) forget(sent *translate.Request) {
+	j.request.Forget()
+	sent.Forget()
+	if j.stay != nil {
+		j.stay.free()
+	}
 }
 
 // add notes what a chunk says of cost.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/inference-router/inference-router/translate"
@@ -17,11 +18,12 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request, j *journey) error 
 	if err != nil {
 		return err
 	}
-	body, release, err := s.read(w, r, j.now)
+	body, stay, err := s.read(w, r, j.now)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer stay.end()
+	j.stay = stay
 	request, err := translate.ParseRequest(body)
 	if err != nil {
 		return err
@@ -61,7 +63,7 @@ func (s *Server) answer(ctx context.Context, j *journey, a account, r *translate
 // read takes the body, within the limits of size and of all bodies together.
 // It is read to its end before anything else happens: net/http notices a
 // client's leaving only then.
-func (s *Server) read(w http.ResponseWriter, r *http.Request, now *setup) (body []byte, release func(), err error) {
+func (s *Server) read(w http.ResponseWriter, r *http.Request, now *setup) (body []byte, place *stay, err error) {
 	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return nil, nil, &refusal{Status: http.StatusUnsupportedMediaType, Type: typeInvalid, Code: "unsupported_encoding",
 			Message: "send the request body without Content-Encoding"}
@@ -69,36 +71,61 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, now *setup) (body 
 	if r.ContentLength > now.MaxBodyBytes {
 		return nil, nil, &http.MaxBytesError{Limit: now.MaxBodyBytes}
 	}
-	held := max(r.ContentLength, 0)
-	if err := s.flights.enter(held, now.MaxInFlight); err != nil {
+	if err := s.flights.enter(now.MaxInFlight); err != nil {
 		return nil, nil, err
 	}
-	body, err = readBody(http.MaxBytesReader(w, r.Body, now.MaxBodyBytes), r.ContentLength)
+	body, err = s.readBody(http.MaxBytesReader(w, r.Body, now.MaxBodyBytes), r.ContentLength)
+	place = &stay{&s.flights, int64(len(body))}
 	if err != nil {
-		s.flights.leave(held)
+		place.end()
 		return nil, nil, err
 	}
-	return body, func() { s.flights.leave(held) }, nil
+	return body, place, nil
 }
 
-// readBody reads all of r, into a buffer of the announced size.
-func readBody(r io.Reader, size int64) ([]byte, error) {
-	var err error
-	var body []byte
-	if size >= 0 {
-		body = make([]byte, size)
-		_, err = io.ReadFull(r, body)
-	} else {
-		body, err = io.ReadAll(r)
+// firstRead is the most that is made room for before it has come: what a client
+// announces costs it nothing.
+const firstRead = 256 << 10
+
+// readBody reads all of r, which is size bytes long or, below 0, unknown. What
+// has been read counts as held, also when it ends in an error.
+func (s *Server) readBody(r io.Reader, size int64) ([]byte, error) {
+	room := min(size, firstRead)
+	if size < 0 {
+		room = 4 << 10
 	}
+	body := make([]byte, 0, room)
+	for {
+		if len(body) == cap(body) {
+			if int64(len(body)) == size {
+				return body, nil
+			}
+			body = slices.Grow(body, len(body)+1)
+		}
+		n, err := r.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if full := s.flights.hold(int64(n)); full != nil {
+			return body, full
+		}
+		if err == io.EOF && (size < 0 || int64(len(body)) == size) {
+			return body, nil
+		}
+		if err != nil {
+			return body, readError(err)
+		}
+	}
+}
+
+// readError is what a body that could not be read means.
+func readError(err error) error {
 	var tooLarge *http.MaxBytesError
 	switch {
-	case err == nil, errors.As(err, &tooLarge):
-		return body, err
-	case errors.Is(err, context.Canceled), errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, errClientGone
+	case errors.As(err, &tooLarge):
+		return err
+	case errors.Is(err, context.Canceled), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return errClientGone
 	}
-	return nil, &refusal{Status: http.StatusRequestTimeout, Type: typeInvalid, Code: "request_timeout", Message: "the request body did not arrive"}
+	return &refusal{Status: http.StatusRequestTimeout, Type: typeInvalid, Code: "request_timeout", Message: "the request body did not arrive"}
 }
 
 // follow tries the decision's targets in turn, until one answers, the client's

@@ -27,11 +27,11 @@ func (s *Server) embed(w http.ResponseWriter, r *http.Request, j *journey) error
 	if err != nil {
 		return err
 	}
-	body, release, err := s.read(w, r, j.now)
+	body, stay, err := s.read(w, r, j.now)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer stay.end()
 	request, err := translate.ParseEmbedding(body)
 	if err != nil {
 		return err

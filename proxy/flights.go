@@ -20,23 +20,39 @@ type flights struct {
 // maxBodiesHeld bounds the memory of all request bodies together, in bytes.
 const maxBodiesHeld = 512 << 20
 
-// enter admits a request with a body of size bytes, or says why not.
-func (f *flights) enter(size int64, limit int) error {
+// enter admits a request, or says why not. The stay that begins must be ended.
+func (f *flights) enter(limit int) error {
 	if f.total.Add(1) > int64(limit) {
 		f.total.Add(-1)
 		return unavailable("overloaded", "too many requests are under way; try again shortly")
 	}
-	if f.bytes.Add(size) > maxBodiesHeld {
-		f.bytes.Add(-size)
-		f.total.Add(-1)
+	return nil
+}
+
+// hold counts n more bytes of a request's body.
+func (f *flights) hold(n int64) error {
+	if f.bytes.Add(n) > maxBodiesHeld {
 		return unavailable("overloaded", "too many large requests are under way; try again shortly")
 	}
 	return nil
 }
 
-func (f *flights) leave(size int64) {
-	f.bytes.Add(-size)
-	f.total.Add(-1)
+// stay is a request's place among those under way, and its body's.
+type stay struct {
+	flights *flights
+	held    int64 // bytes of its body
+}
+
+// free says that the body is no longer in memory.
+func (s *stay) free() {
+	s.flights.bytes.Add(-s.held)
+	s.held = 0
+}
+
+// end gives the place back.
+func (s *stay) end() {
+	s.free()
+	s.flights.total.Add(-1)
 }
 
 // enterUser counts a request of user in. Once more than half of the places are

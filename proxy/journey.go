@@ -22,7 +22,8 @@ type journey struct {
 	decision *routing.Decision
 	purse    *purse
 	record   *Record
-	named    bool // the client named the upstream itself
+	stay     *stay // nil for library calls
+	named    bool  // the client named the upstream itself
 	attempts int
 	// upstream is the time spent waiting for upstreams; the rest is overhead.
 	upstream time.Duration

@@ -105,11 +105,11 @@ func (s *Server) dryRun(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, release, err := s.read(w, r, now)
+	body, stay, err := s.read(w, r, now)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer stay.end()
 	request, err := translate.ParseRequest(body)
 	if err != nil {
 		return err
@@ -200,11 +200,11 @@ func (s *Server) listTiers(w http.ResponseWriter, _ *http.Request) error {
 // debugComplexity serves POST /debug/complexity.
 func (s *Server) debugComplexity(w http.ResponseWriter, r *http.Request) error {
 	now := s.current.Load()
-	body, release, err := s.read(w, r, now)
+	body, stay, err := s.read(w, r, now)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer stay.end()
 	var q struct {
 		Prompt *string `json:"prompt"`
 	}

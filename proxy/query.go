@@ -138,19 +138,19 @@ func (q Query) chat(stream bool) ([]byte, error) {
 }
 
 // readQuery takes the headers and the body of a query.
-func (s *Server) readQuery(w http.ResponseWriter, r *http.Request, j *journey) (a account, q Query, release func(), err error) {
+func (s *Server) readQuery(w http.ResponseWriter, r *http.Request, j *journey) (a account, q Query, place *stay, err error) {
 	if a, err = j.now.identify(r); err != nil {
 		return a, q, nil, err
 	}
-	body, release, err := s.read(w, r, j.now)
+	body, place, err := s.read(w, r, j.now)
 	if err != nil {
 		return a, q, nil, err
 	}
 	if err := decodeJSON(body, &q); err != nil {
-		release()
+		place.end()
 		return a, q, nil, err
 	}
-	return a, q, release, nil
+	return a, q, place, nil
 }
 
 // decodeJSON reads one JSON object, naming the field that has a wrong type.
@@ -205,11 +205,11 @@ var queryNames = []string{"prompt", "messages", "max_tokens", "temperature", "sy
 
 // query serves POST /query.
 func (s *Server) query(w http.ResponseWriter, r *http.Request, j *journey) error {
-	a, q, release, err := s.readQuery(w, r, j)
+	a, q, stay, err := s.readQuery(w, r, j)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer stay.end()
 	out := &collector{}
 	if err := s.ask(r.Context(), j, a, q, false, out); err != nil {
 		return err
@@ -221,11 +221,11 @@ func (s *Server) query(w http.ResponseWriter, r *http.Request, j *journey) error
 
 // queryStream serves POST /query/stream.
 func (s *Server) queryStream(w http.ResponseWriter, r *http.Request, j *journey) error {
-	a, q, release, err := s.readQuery(w, r, j)
+	a, q, stay, err := s.readQuery(w, r, j)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer stay.end()
 	return s.ask(r.Context(), j, a, q, true, &textRelay{w: w, control: http.NewResponseController(w)})
 }
 
