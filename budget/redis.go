@@ -68,15 +68,16 @@ type Redis struct {
 	slices sliceSet
 	open   openLeases
 
-	beating sync.Mutex // one beat at a time; guards joining
-	epoch   atomic.Pointer[epoch]
-	needed  int64         // replicas before the last loss of data; guarded by beating
-	wanted  []string      // budgets of which slices are wanted; guarded by beating
-	told    atomic.Bool   // what the log was told last: lost
-	kick    chan struct{} // asks for a beat
-	stop    chan struct{}
-	stopped sync.WaitGroup
-	closed  atomic.Bool
+	beating  sync.Mutex // one beat at a time; guards joining
+	epoch    atomic.Pointer[epoch]
+	lastBeat atomic.Int64  // local ms
+	needed   int64         // replicas before the last loss of data; guarded by beating
+	wanted   []string      // budgets of which slices are wanted; guarded by beating
+	told     atomic.Bool   // what the log was told last: lost
+	kick     chan struct{} // asks for a beat
+	stop     chan struct{}
+	stopped  sync.WaitGroup
+	closed   atomic.Bool
 
 	// freshFor is how old a local reading may be before the store is asked.
 	freshFor time.Duration
@@ -90,6 +91,8 @@ const (
 	staleAfter = 2 * time.Second
 	// The time between looks at the epoch.
 	beatEvery = 250 * time.Millisecond
+	// Requests that wait for a data set to be complete do not look more often.
+	beatAtMost = 5 * time.Millisecond
 	// After a loss of data the replicas get this long to bring back what they
 	// know, less if all have done so.
 	recoveryWait = 1500 * time.Millisecond

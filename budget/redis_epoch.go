@@ -54,7 +54,8 @@ func (r *Redis) usable(ctx context.Context) bool {
 	if r.Up() && !r.store.strange.Load() {
 		return true
 	}
-	if !r.store.breaker.allows() {
+	justLooked := r.epoch.Load().text != "" && !r.store.strange.Load() && r.store.local()-r.lastBeat.Load() < beatAtMost.Milliseconds()
+	if justLooked || !r.store.breaker.allows() {
 		return false
 	}
 	r.rejoin(ctx)
@@ -127,6 +128,7 @@ func (r *Redis) beat(ctx context.Context, what string, want ...string) error {
 }
 
 func (r *Redis) beatLocked(ctx context.Context, what string, want ...string) error {
+	defer func() { r.lastBeat.Store(r.store.local()) }()
 	ctx = context.WithValue(ctx, stranger{}, true)
 	probing := !r.store.breaker.allows()
 	next, err := r.look(ctx, what, want...)

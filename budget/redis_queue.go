@@ -2,7 +2,6 @@ package budget
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -117,7 +116,7 @@ const (
 )
 
 func (q *queue) init(r *Redis) {
-	q.ledger, q.linger = r, time.Millisecond
+	q.ledger, q.linger = r, 2*time.Millisecond
 	q.wake = make(chan struct{}, 1)
 	q.changed = make(chan struct{})
 }
@@ -153,13 +152,16 @@ func (q *queue) lead(w *waiter) {
 	for _, other := range w.batch {
 		calls = append(calls, other.calls...)
 	}
-	err := errNotSent
-	if q.ledger.store.breaker.allows() {
-		err = q.ledger.store.exec(deadline{context.Background(), w.until}, calls)
+	sent := q.ledger.store.breaker.allows()
+	if sent {
+		_ = q.ledger.store.exec(deadline{context.Background(), w.until}, calls) // each call has its own
 	}
-	q.finish(w.along, settlements, err)
+	q.finish(w.along, settlements, sent)
 	for _, other := range w.batch {
-		other.err = err
+		other.err = lost(other.calls)
+		if !sent {
+			other.err = errNotSent
+		}
 	}
 	for _, other := range w.batch[1:] {
 		other.ready <- struct{}{}
@@ -221,27 +223,26 @@ func (q *queue) prepare(taken []*settlement) (perSettlement [][]*call, all []*ca
 	return perSettlement, all
 }
 
-// finish takes in the replies to settlements; those not carried out go back to
-// the front of the queue.
-func (q *queue) finish(taken []*settlement, calls [][]*call, err error) {
+// finish takes in the replies to settlements; those without one go back to the
+// front of the queue.
+func (q *queue) finish(taken []*settlement, calls [][]*call, sent bool) {
 	if len(taken) == 0 {
 		return
 	}
 	var back []*settlement
 	for i, s := range taken {
-		if err != nil {
-			if s.sent.IsZero() && !errors.Is(err, errNotSent) {
-				s.sent = time.Now()
-			}
-			if !s.renew { // a renewal that fails is not worth a second try
+		switch {
+		case sent && lost(calls[i]) == nil:
+			if !q.ledger.settled(s, calls[i]) {
 				back = append(back, s)
 			}
-			continue
+		case s.renew: // not worth a second try
+		default:
+			if s.sent.IsZero() && sent {
+				s.sent = time.Now()
+			}
+			back = append(back, s)
 		}
-		if q.ledger.settled(s, calls[i]) {
-			continue
-		}
-		back = append(back, s)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -324,7 +325,7 @@ func (q *queue) send() bool {
 	}
 	settlements, calls := q.prepare(taken)
 	err := q.ledger.store.exec(context.Background(), calls)
-	q.finish(taken, settlements, err)
+	q.finish(taken, settlements, true)
 	return err == nil
 }
 

@@ -53,7 +53,7 @@ type call struct {
 	args   []any // EVALSHA, the script's name, how many keys; the keys; the rest
 	ints   []int64
 	reply  string
-	err    error // of this call alone; one of the store is exec's
+	err    error
 }
 
 // newCall makes room for so many keys and other arguments.
@@ -188,6 +188,7 @@ func (s *store) openCluster(u *url.URL) error {
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	secure(o.TLSConfig)
 	s.client, s.cluster = redis.NewClusterClient(o), true
+	s.breaker.onlyInRow = true // one lost node is not the store
 	return nil
 }
 
@@ -238,8 +239,9 @@ func (s *store) dialTimeout() time.Duration { return min(2*s.timeout, 250*time.M
 
 func (s *store) poolSize() int { return min(64, max(2*inFlight, 10*runtime.GOMAXPROCS(0))) }
 
-// exec runs the calls in one round trip. Its error is the store's: which calls
-// took effect is unknown then. Errors that concern single calls are theirs.
+// exec runs the calls in one round trip. Its error is the store's, and that of
+// some of the calls: whether these took effect is unknown. Errors that concern
+// a call alone are only its own.
 //
 // Reading an answer has the store's timeout. All of it has at most twice that,
 // because a new connection begins with a greeting, a round trip of its own.
@@ -291,14 +293,20 @@ func (s *store) run(ctx context.Context, calls []*call, full bool) error {
 		_ = pipe.Process(ctx, commands[i]) // queued; it cannot fail
 	}
 	_, _ = pipe.Exec(ctx) // its error is one of the commands'
-	var broken error
 	for i, c := range calls {
 		c.reply, c.err = commands[i].Result()
+	}
+	return lost(calls)
+}
+
+// lost is why some of the calls have no reply, if so.
+func lost(calls []*call) error {
+	for _, c := range calls {
 		if c.err != nil && !isCallError(c.err) {
-			broken = c.err
+			return c.err
 		}
 	}
-	return broken
+	return nil
 }
 
 // isCallError says whether Redis is well and only this call is not: its script
@@ -372,6 +380,8 @@ type breaker struct {
 	inRow  atomic.Int64
 	calls  atomic.Int64 // since the window began
 	onOpen func()
+	// onlyInRow leaves out the share of calls that fail.
+	onlyInRow bool
 
 	mu       sync.Mutex
 	failures int
@@ -411,7 +421,8 @@ func (b *breaker) failed() {
 	b.failures++
 	calls := b.calls.Add(1)
 	row := b.inRow.Add(1)
-	if b.shut.Load() || row < breakerInRow && (calls < breakerCalls || int64(b.failures)*2 < calls) {
+	many := !b.onlyInRow && calls >= breakerCalls && int64(b.failures)*2 >= calls
+	if b.shut.Load() || row < breakerInRow && !many {
 		return
 	}
 	b.shut.Store(true)
