@@ -30,14 +30,13 @@ var graph = map[string][]string{
 
 // vendors are libraries that one place alone speaks to.
 var vendors = map[string][]string{
-	"github.com/redis/go-redis":    {"budget/redis", "routing/redis", "redis.go"},
-	"github.com/aws/":              {"proxy/upstream/bedrock", "translate/bedrock"},
-	"github.com/labstack/echo":     {"proxy/"},
-	"github.com/goccy/go-yaml":     {"config.go", "decode.go", "problem.go", "env.go", "validate.go"},
-	"github.com/openai/openai-go":  {},
-	"github.com/prometheus/":       {"proxy/"},
-	"github.com/swaggest/swgui":    {"proxy/docs.go"},
-	"github.com/fsnotify/fsnotify": {"reload.go"},
+	"github.com/redis/go-redis":   {"budget/redis", "routing/redis", "redis.go"},
+	"github.com/aws/":             {"proxy/upstream/bedrock", "translate/bedrock"},
+	"github.com/labstack/echo":    {"proxy/"},
+	"github.com/goccy/go-yaml":    {"config.go", "decode.go", "problem.go", "env.go", "validate.go"},
+	"github.com/openai/openai-go": {},
+	"github.com/prometheus/":      {"proxy/"},
+	"github.com/swaggest/swgui":   {"proxy/docs.go"},
 }
 
 // sources calls f with each file of the program proper.

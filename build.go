@@ -249,7 +249,8 @@ func deployment(u *Upstream) proxy.Deployment {
 		Provider:   u.Provider,
 		Model:      u.Model,
 		Price:      u.billed,
-		MaxOutput:  least(u.MaxOutputTokens, capabilities(u).MaxOutput),
+		MaxOutput:  capabilities(u).MaxOutput,
+		OutputCap:  u.MaxOutputTokens,
 		LimitField: "max_tokens",
 		KeepUsage:  u.Provider == "openrouter",
 		Set:        texts(u.Params.Set),
@@ -261,14 +262,6 @@ func deployment(u *Upstream) proxy.Deployment {
 		d.LimitField = "max_completion_tokens" // reasoning models refuse max_tokens
 	}
 	return d
-}
-
-// least is the smaller of two limits, of which 0 is none.
-func least(a, b int64) int64 {
-	if a == 0 || b == 0 {
-		return a + b
-	}
-	return min(a, b)
 }
 
 func texts(values map[string]jsonValue) map[string]string {

@@ -3,18 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 )
 
-// settle is how long a file must be left alone before it is read again:
-// editors and configuration management write in several steps.
-const settle = 200 * time.Millisecond
+// poll is how often the file is looked at. A look costs a system call, whatever
+// else happens in the file's directory and however the file is replaced: by an
+// editor's rename, or by the link of a mounted configuration. Where it looks the
+// same twice it is taken to be written in full.
+const poll = 250 * time.Millisecond
 
 // reloader applies a changed configuration file. An invalid one is logged and
 // changes nothing.
@@ -28,18 +26,12 @@ type reloader struct {
 	last  []byte // what the file held when it was last applied
 }
 
-// run watches until ctx ends. Where files cannot be watched, signals still work.
+// run watches until ctx ends.
 func (r *reloader) run(ctx context.Context) {
-	events, errs := (<-chan fsnotify.Event)(nil), (<-chan error)(nil)
-	if w, err := r.watch(); err != nil {
-		r.log.Warn("configuration file is not watched; SIGHUP reloads it", "file", r.file, "error", err)
-	} else {
-		defer func() { _ = w.Close() }()
-		events, errs = w.Events, w.Errors
-	}
-	quiet := time.NewTimer(settle)
-	quiet.Stop()
-	defer quiet.Stop()
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	seen, _ := os.Stat(r.file)
+	written := false // what was seen last has been compared with what is in force
 	for {
 		select {
 		case <-ctx.Done():
@@ -47,28 +39,28 @@ func (r *reloader) run(ctx context.Context) {
 		case <-r.hangup:
 			r.changed()
 			r.reload("SIGHUP")
-		case _, open := <-events:
-			if !open {
-				events = nil
-			}
-			quiet.Reset(settle)
-		case err, open := <-errs:
-			if !open {
-				errs = nil
-			} else {
-				r.log.Warn("watching the configuration file", "file", r.file, "error", err)
-			}
-		case <-quiet.C:
-			if r.changed() {
-				r.reload("file changed")
+		case <-tick.C:
+			now, err := os.Stat(r.file)
+			switch {
+			case err != nil: // gone, about to be replaced
+			case seen == nil || !sameFile(seen, now):
+				seen, written = now, false
+			case !written:
+				if written = true; r.changed() {
+					r.reload("file changed")
+				}
 			}
 		}
 	}
 }
 
-// changed reports whether the file holds something else than before. Most
-// events are of other files in its directory, and a file that is gone is about
-// to be replaced.
+// sameFile says whether nothing has been written or replaced between two looks.
+func sameFile(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// changed reports whether the file holds something else than before. A file
+// that is gone is about to be replaced.
 func (r *reloader) changed() bool {
 	now, err := os.ReadFile(r.file)
 	if err != nil || bytes.Equal(now, r.last) {
@@ -76,26 +68,6 @@ func (r *reloader) changed() bool {
 	}
 	r.last = now
 	return true
-}
-
-// watch watches the directories that the file, and what it links to, are in:
-// editors replace files, and a mounted configuration is a link that is changed.
-func (r *reloader) watch() (*fsnotify.Watcher, error) {
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, err
-	}
-	dirs := []string{filepath.Dir(r.file)}
-	if target, err := filepath.EvalSymlinks(r.file); err == nil {
-		dirs = append(dirs, filepath.Dir(target))
-	}
-	for _, dir := range dirs {
-		if err := w.Add(dir); err != nil {
-			_ = w.Close()
-			return nil, fmt.Errorf("watch %s: %w", dir, err)
-		}
-	}
-	return w, nil
 }
 
 func (r *reloader) reload(why string) {

@@ -46,6 +46,7 @@ func setupServe(flags *flag.FlagSet) func(context.Context, console, []string) er
 // serve runs the proxy until it is told to stop.
 func serve(ctx context.Context, c console, file string, told signals) error {
 	env := new(dotenv)
+	first, _ := os.ReadFile(file) // before it is loaded: a change meanwhile is one to reload
 	config, err := loadFromFiles(file, env)
 	if err != nil {
 		return err
@@ -87,7 +88,7 @@ func serve(ctx context.Context, c console, file string, told signals) error {
 		log.setLevel(next.Log.Level)
 		return nil
 	}}
-	reload.last, _ = os.ReadFile(file)
+	reload.last = first
 	var watching sync.WaitGroup
 	watch, stopWatching := context.WithCancel(ctx)
 	watching.Go(func() { reload.run(watch) })

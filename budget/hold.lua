@@ -11,7 +11,8 @@
 --       back what is held beyond the target; 'b' to bring back what Redis has
 --       lost, whatever the limit and the deadline
 --       then for each budget: limit ('' if soft), start and end of the window,
---       least gross spent, least corrected
+--       least gross spent, least corrected, when it was made as far as the
+--       caller knows, or ''
 --
 -- Counts: s gross spent, c what was charged too much and given back (both only
 -- grow), r reserved, n generation, e when it was made, f no lease ends before,
@@ -19,11 +20,12 @@
 -- as amount@generation, q reserved as slices, whose ids begin with s:
 --
 -- Replies: 'E epoch'; 'W stamp' past the deadline or out of the window;
+-- 'M stamp' where counts are not those that the caller knows;
 -- 'A|D|C stamp generation' (admitted, denied, closed) and for each budget
 -- s c r e q. The stamp is the server's time in microseconds: it tells which of
 -- two replies is newer.
 local epoch, id, target, gen, mode = ARGV[1], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7]), ARGV[8]
-local budgets = (#ARGV - 8) / 5
+local budgets = (#ARGV - 8) / 6
 local tomb
 if epoch ~= '' then
 	local got = redis.call('MGET', KEYS[#KEYS], KEYS[1])
@@ -44,7 +46,7 @@ end
 if now > tonumber(ARGV[3]) and mode ~= 'b' then return 'W ' .. stamp end
 if mode == '1' or mode == '2' then
 	for i = 0, budgets - 1 do
-		if now < tonumber(ARGV[10 + 5 * i]) or now >= tonumber(ARGV[11 + 5 * i]) then return 'W ' .. stamp end
+		if now < tonumber(ARGV[10 + 6 * i]) or now >= tonumber(ARGV[11 + 6 * i]) then return 'W ' .. stamp end
 	end
 end
 
@@ -79,7 +81,7 @@ end
 -- key, and with it the time at which it goes, when there are none.
 local function make(b)
 	if b.n then return end
-	b.n, b.e = gen, text(now)
+	b.n, b.e = gen, stamp
 	local goes = text(b.ends + 90000000)
 	redis.call('HSET', b.a, 'n', text(gen), 'e', b.e)
 	redis.call('PEXPIREAT', b.a, goes)
@@ -93,9 +95,9 @@ local function counts(a)
 end
 
 local function read(i)
-	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], limit = ARGV[9 + 5 * i], ends = tonumber(ARGV[11 + 5 * i]) }
+	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], limit = ARGV[9 + 6 * i], ends = tonumber(ARGV[11 + 6 * i]) }
 	local v = counts(b.a)
-	b.n = v[4] and number(v[4])
+	b.n = v[4] and number(v[4]) or nil
 	if b.n and b.n < gen then
 		redis.call('HSET', b.a, 's', 0, 'c', 0, 'n', text(gen))
 		b.n, v[1], v[2] = gen, nil, nil
@@ -111,7 +113,7 @@ local function read(i)
 		if b.n and number(of) == b.n then b.charged = number(amount) end
 	end
 	if b.n == nil or b.n == gen then
-		local s, c = tonumber(ARGV[12 + 5 * i]), tonumber(ARGV[13 + 5 * i])
+		local s, c = tonumber(ARGV[12 + 6 * i]), tonumber(ARGV[13 + 6 * i])
 		if s > b.s then make(b); b.s = s; redis.call('HSET', b.a, 's', text(s)) end
 		if c > b.c then make(b); b.c = c; redis.call('HSET', b.a, 'c', text(c)) end
 	end
@@ -149,9 +151,11 @@ local function hold(b)
 	end
 end
 
-local all, answer, known = {}, 'A', false
+local all, answer, known, missing = {}, 'A', false, false
 for i = 0, budgets - 1 do
 	local b = read(i)
+	local made = ARGV[14 + 6 * i]
+	missing = missing or made ~= '' and made ~= b.e
 	if mode == 't' then trim(b) end
 	b.extra = mode == 't' and 0 or math.max(0, target - b.held - b.charged)
 	known = known or b.held + b.charged > 0
@@ -159,6 +163,7 @@ for i = 0, budgets - 1 do
 	all[i + 1] = b
 	if b.n and b.n > gen then gen = b.n end
 end
+if missing and target > 0 and mode ~= 'b' and mode ~= 't' then return 'M ' .. stamp end
 if target > 0 then
 	if tomb == 'S' then answer = 'C' end
 	if tomb == 'D' then answer = 'D' end

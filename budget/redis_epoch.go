@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -143,6 +144,9 @@ func (r *Redis) beatLocked(ctx context.Context, what string, want ...string) err
 		if err := r.bringBack(ctx, next); err != nil {
 			return err
 		}
+		for _, v := range r.views.all(r.store.now()) {
+			v.relearn()
+		}
 		r.adopt(next)
 		if next, err = r.look(ctx, ""); err != nil { // says that we are done
 			return err
@@ -259,6 +263,33 @@ func (r *Redis) bringBack(ctx context.Context, e *epoch) error {
 	b.send(ctx)
 	if b.err != nil {
 		return fmt.Errorf("bring back: %w", b.err)
+	}
+	r.store.count.recovered.Add(1)
+	return nil
+}
+
+// remind tells Redis what this replica holds in l's budgets, some of whose
+// counts are not those that it knew: evicted, or lost with a cluster's node.
+// What was spent goes along with every reservation.
+func (r *Redis) remind(ctx context.Context, l *redisLease) error {
+	b := batch{ledger: r}
+	e := r.epoch.Load()
+	open, _ := r.open.all()
+	for _, o := range open {
+		for i := range o.parts {
+			concerns := func(s redisShare) bool {
+				return slices.ContainsFunc(l.shares, func(own redisShare) bool { return own.view == s.view })
+			}
+			if slices.ContainsFunc(o.parts[i].shares, concerns) {
+				b.add(ctx, r.holdCall(&o.parts[i], e, o.id, o.held, "b"))
+			}
+		}
+	}
+	if b.send(ctx); b.err != nil {
+		return fmt.Errorf("remind redis: %w", b.err)
+	}
+	for _, s := range l.shares {
+		s.view.relearn()
 	}
 	r.store.count.recovered.Add(1)
 	return nil

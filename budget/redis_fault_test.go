@@ -251,6 +251,46 @@ func TestRedisRestartedFromAnOldSnapshot(t *testing.T) {
 	}
 }
 
+func TestRedisEvictsABudget(t *testing.T) {
+	s := startRedis(t)
+	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient})
+	user, all := userDay("ann", dollar), globalDay(10*dollar)
+	settle(t, reserve(t, r, 20*cent, user, all), 20*cent)
+	open, other := reserve(t, r, 30*cent, user, all), reserve(t, r, 30*cent, user)
+	flushed(t, r)
+	evict := func() {
+		v := r.views.get(user, r.store.now())
+		s.do("DEL", v.counts, v.leases)
+	}
+	evict()
+	refuse(t, r, 21*cent, user, all)
+	reserve(t, r, 20*cent, user)
+	evict()
+	settle(t, open, 10*cent) // the first to notice
+	flushed(t, r)
+	refuse(t, r, 21*cent, user)
+	settle(t, other, 10*cent)
+	flushed(t, r)
+	got, _ := r.Status(t.Context(), []Limit{user, all})
+	if got[0].Spent != 40*cent || got[0].Reserved != 20*cent || got[1].Spent != 30*cent || got[1].Reserved != 0 {
+		t.Errorf("after two evictions: %+v", got)
+	}
+}
+
+func TestRedisSetUpIsJudged(t *testing.T) {
+	var log bytes.Buffer
+	s := startRedis(t, "--maxmemory-policy", "allkeys-lru")
+	r := newReplica(t, RedisConfig{URL: s.url(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"maxmemory_policy=allkeys-lru", "appendonly"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("nothing of %s in the log:\n%s", want, log.String())
+		}
+	}
+}
+
 func TestRedisFrozen(t *testing.T) {
 	s := startRedis(t)
 	prefix := "test-" + NewID()

@@ -225,6 +225,10 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 			}
 		case 'E':
 			r.rejoin(ctx)
+		case 'M':
+			if err := r.remind(ctx, l); err != nil {
+				return l.unanswered(doubtful, err)
+			}
 		case 'W': // the clock is corrected, and with it the window
 		default:
 			return l.unanswered(doubtful, err)
@@ -273,7 +277,7 @@ func (l *redisLease) holds(target Nanodollars, mode string) []*call {
 
 // holdCall is a call of hold.lua.
 func (r *Redis) holdCall(p *part, e *epoch, id string, target Nanodollars, mode string) *call {
-	c := p.call(r, holdScript, 8+5*len(p.shares))
+	c := p.call(r, holdScript, 8+6*len(p.shares))
 	r.sayEpoch(c, e)
 	r.store.clock(c)
 	c.int(r.store.now() + staleAfter.Milliseconds())
@@ -294,6 +298,7 @@ func (r *Redis) holdCall(p *part, e *epoch, id string, target Nanodollars, mode 
 		gross, corrected := s.view.floors(e.gen)
 		c.int(gross)
 		c.int(corrected)
+		c.text(s.view.madeAs())
 	}
 	return c
 }
@@ -306,7 +311,7 @@ func (l *redisLease) hear(calls []*call) (verdict byte, err error) {
 		if err != nil {
 			return 0, err
 		}
-		if worse := "ACDWE"; indexByte(worse, got) > indexByte(worse, verdict) {
+		if worse := "ACDWME"; indexByte(worse, got) > indexByte(worse, verdict) {
 			verdict = got
 		}
 	}
@@ -337,7 +342,7 @@ func (r *Redis) heard(c *call, shares []redisShare) (verdict byte, err error) {
 		return 'E', nil
 	}
 	r.store.heard(a.stamp / 1000)
-	if a.verdict == 'W' || a.verdict == 'R' {
+	if a.verdict == 'W' || a.verdict == 'R' || a.verdict == 'M' {
 		return a.verdict, nil
 	}
 	r.learn(a.gen)

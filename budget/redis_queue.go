@@ -71,8 +71,7 @@ func (s *settlement) call(r *Redis, p *part, e *epoch, certain int64) *call {
 	for i := range p.shares {
 		v := p.shares[i].view
 		c.int(v.ends)
-		made := v.madeAs()
-		c.text(&made)
+		c.text(v.madeAs())
 		gross, corrected := v.floors(e.gen)
 		c.int(gross)
 		c.int(corrected)

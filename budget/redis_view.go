@@ -40,9 +40,11 @@ type view struct {
 	// What Redis said last. gross and corrected only grow within a generation.
 	gross, corrected, reserved Nanodollars
 	gen                        int64
-	made                       string // when Redis began the counts; "" before there were any
-	asOf                       int64  // its stamp
-	seen                       time.Time
+	asOf                       int64 // its stamp
+	// made is when Redis began the counts, as they were when this replica first
+	// saw them; "" before there were any.
+	made *string
+	seen time.Time
 	// What is settled here and not yet known to be counted there.
 	pendingSpent, pendingHeld Nanodollars
 	// Of slices: this replica's, the sum of all, the largest reservation seen,
@@ -89,7 +91,7 @@ func (vs *views) get(limit Limit, now int64) *view {
 			vs.size.Add(-int64(shard.sweep(now)))
 		}
 	}
-	v = &view{span: vs.spanAt(limit.Window, now), tag: tag, limit: limit}
+	v = &view{span: vs.spanAt(limit.Window, now), tag: tag, limit: limit, made: &nothing}
 	v.counts = tag + ":" + v.id + ":a"
 	v.leases = tag + ":" + v.id + ":z"
 	shard.byKey[key] = v
@@ -229,8 +231,11 @@ func (vs *views) hear(v *view, stamp, gen int64, c counts) {
 		v.gen, v.gross, v.corrected = gen, 0, 0
 	}
 	v.gross, v.corrected = max(v.gross, c.gross), max(v.corrected, c.corrected)
-	if stamp >= v.asOf || c.made != v.made {
-		v.reserved, v.sliced, v.asOf, v.made = c.reserved, c.sliced, stamp, c.made
+	if stamp >= v.asOf {
+		v.reserved, v.sliced, v.asOf = c.reserved, c.sliced, stamp
+	}
+	if *v.made == "" && c.made != "" {
+		v.made = &c.made
 	}
 	v.seen = time.Now()
 }
@@ -261,7 +266,7 @@ func parseAnswer(reply string) (a answered, ok bool) {
 		return a, true
 	}
 	a.stamp, rest, ok = nextInt(rest)
-	if !ok || a.verdict == 'W' || a.verdict == 'R' {
+	if !ok || a.verdict == 'W' || a.verdict == 'R' || a.verdict == 'M' {
 		return a, ok
 	}
 	a.gen, a.rest, ok = nextInt(rest)
@@ -305,11 +310,18 @@ func nextInt(s string) (n int64, rest string, ok bool) {
 	return n, rest, err == nil
 }
 
-// madeAs is when the counts began, as last heard.
-func (v *view) madeAs() string {
+// madeAs is when the counts began, as this replica knows them.
+func (v *view) madeAs() *string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.made
+}
+
+// relearn has the view take the counts as Redis has them now.
+func (v *view) relearn() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.made, v.asOf = &nothing, 0
 }
 
 // turn begins a generation: what is spent counts from 0.

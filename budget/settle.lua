@@ -19,6 +19,7 @@ end
 local t = redis.call('TIME')
 local now = tonumber(ARGV[2]) or t[1] * 1000 + math.floor(t[2] / 1000)
 local function text(n) return string.format('%.0f', n) end
+local stamp = text(t[1] * 1000000 + t[2])
 local held, charged = 'L' .. id, 'X' .. id
 local function number(s)
 	if not s then return 0 end
@@ -28,7 +29,7 @@ end
 local function read(i)
 	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], ends = tonumber(ARGV[8 + 4 * i]) }
 	local v = redis.call('HMGET', b.a, 's', 'c', 'r', 'n', 'e', 'q', held, charged)
-	b.s, b.c, b.r, b.n = number(v[1]), number(v[2]), number(v[3]), v[4] and number(v[4])
+	b.s, b.c, b.r, b.n = number(v[1]), number(v[2]), number(v[3]), v[4] and number(v[4]) or nil
 	b.e, b.q, b.held, b.charged = v[5] or '', number(v[6]), number(v[7]), 0
 	if b.n and b.n < gen then -- a reset since
 		b.s, b.c, b.n = 0, 0, gen
@@ -47,7 +48,7 @@ end
 -- make begins a budget's counts, as in hold.lua.
 local function make(b)
 	if b.n then return end
-	b.n, b.e = gen, text(now)
+	b.n, b.e = gen, stamp
 	local goes = text(b.ends + 90000000)
 	redis.call('HSET', b.a, 'n', text(gen), 'e', b.e)
 	redis.call('PEXPIREAT', b.a, goes)
@@ -99,7 +100,7 @@ end
 for _, b in ipairs(all) do
 	if b.n and b.n > gen then gen = b.n end
 end
-local reply = { answer, text(t[1] * 1000000 + t[2]), text(gen) }
+local reply = { answer, stamp, text(gen) }
 for _, b in ipairs(all) do
 	reply[#reply + 1] = text(b.s)
 	reply[#reply + 1] = text(b.c)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -18,17 +19,14 @@ import (
 	"time"
 )
 
-// freePorts finds a port that is free together with the n after it.
+// freePorts finds a port that is free together with the n after it, below
+// those that the system gives to other tests meanwhile.
 func freePorts(t *testing.T, n int) int {
 	t.Helper()
 	for range 50 {
-		first, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		open := []net.Listener{first}
-		base := first.Addr().(*net.TCPAddr).Port
-		for i := 1; i <= n; i++ {
+		base := 20_000 + rand.IntN(10_000)
+		var open []net.Listener
+		for i := range n + 1 {
 			if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+i)); err == nil {
 				open = append(open, l)
 			}

@@ -24,6 +24,7 @@ type attempt struct {
 	delivered  int64         // bytes of model output seen
 	usage      *translate.Usage
 	settled    bool // the answer is complete and accounted for
+	unsent     bool // the upstream never got the request
 }
 
 // attempt calls one deployment and writes its answer to out. It returns nil
@@ -118,7 +119,7 @@ func (s *Server) consume(ctx, call context.Context, j *journey, a *attempt, watc
 func (j *journey) requestFor(a *attempt) *translate.Request {
 	d, r := a.deployment, j.request
 	e := translate.Edit{Model: d.Model, LimitField: d.LimitField, AskUsage: r.Stream, KeepUsageField: d.KeepUsage, Set: d.Set, Default: d.Default}
-	if j.purse.hard && a.output != r.MaxTokens {
+	if over := r.MaxTokens == 0 || r.MaxTokens > a.output; over && (j.purse.hard || d.capped > 0) {
 		e.MaxTokens = a.output
 	}
 	sent := r.For(e)
@@ -170,14 +171,18 @@ func (a *attempt) classify(ctx, call context.Context, err error) error {
 		}
 		return nil
 	}
+	var bad *translate.InvalidError
+	var upstream *translate.UpstreamError
+	a.unsent = a.ttft == 0 && errors.As(err, &upstream) && upstream.Billed == translate.BilledNothing
 	if ctx.Err() != nil {
 		return gone(ctx)
 	}
 	if e := timeoutError(context.Cause(call), a.ttft > 0); e != nil {
+		if a.unsent {
+			e.Billed = translate.BilledNothing
+		}
 		return e
 	}
-	var bad *translate.InvalidError
-	var upstream *translate.UpstreamError
 	if errors.Is(err, errClientGone) || errors.As(err, &bad) || errors.As(err, &upstream) {
 		return err
 	}
@@ -245,6 +250,8 @@ func (s *Server) charge(j *journey, a *attempt, err error) (budget.Nanodollars, 
 	}
 	var upstream *translate.UpstreamError
 	switch {
+	case a.unsent:
+		return 0, TokenRecord{}
 	case err == nil:
 		s.metrics.noUsage.Inc()
 		return partly()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net/http"
 	"time"
 
 	"github.com/inference-router/inference-router/translate"
@@ -35,7 +34,7 @@ func repeatable(err error) bool {
 	case translate.KindServer, translate.KindOverloaded, translate.KindUnknownState, translate.KindBadResponse, translate.KindInterrupted:
 		return true
 	case translate.KindTimeout:
-		return e.Status == http.StatusRequestTimeout
+		return e.Status != 0 // it said so itself: 408, 504
 	}
 	return false
 }

@@ -20,7 +20,7 @@ func TestWatch(t *testing.T) {
 	}{
 		{"nothing comes", true, nil, 60 * time.Second, errFirstEvent, 0},
 		{"a whole answer may take its total time", false, nil, 30 * time.Minute, errTotal, 0},
-		{"silence after the first event is pinged, then ends", true, []time.Duration{10 * time.Second}, 130 * time.Second, errIdle, 7},
+		{"trap 69: silence after the first event is pinged, then ends", true, []time.Duration{10 * time.Second}, 130 * time.Second, errIdle, 7},
 		{"each event begins the idle time anew", true, []time.Duration{10 * time.Second, 101 * time.Second, 202 * time.Second}, 322 * time.Second, errIdle, 19},
 	} {
 		t.Run(c.name, func(t *testing.T) {

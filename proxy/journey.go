@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/inference-router/inference-router/budget"
@@ -42,7 +43,7 @@ func (s *Server) depart(route, requestID string) *journey {
 // begin notes who asks for what.
 func (j *journey) begin(a account, r *translate.Request) {
 	j.account, j.request = a, r
-	j.record.User, j.record.Model, j.record.Stream = a.user, r.Model, r.Stream
+	j.record.User, j.record.Model, j.record.Stream = a.user, clip(r.Model), r.Stream
 	j.record.Session, j.record.Tags = a.session, a.tags
 }
 
@@ -130,4 +131,14 @@ func (j *journey) costSoFar(u *translate.Usage) budget.Nanodollars {
 	return j.purse.spent + j.record.answered.Price.Cost(budget.Tokens{
 		Input: u.InputTokens, Output: u.OutputTokens, CachedInput: u.CachedTokens, CacheWrite: u.CacheWriteTokens,
 	})
+}
+
+// clip keeps the beginning of a client's own words, so that no record grows
+// longer than a line of the log.
+func clip(s string) string {
+	const most = 256
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "")
 }

@@ -70,7 +70,8 @@ type Deployment struct {
 	Embedder Embedder // for Config.Embeddings
 	Price    budget.Price
 
-	MaxOutput   int64             // output limit in tokens; 0 means unknown: 4,096 is reserved
+	MaxOutput   int64             // the model's own output limit in tokens; 0 means unknown: 4,096 is reserved
+	OutputCap   int64             // output limit of ours, in tokens, for who asks for more or names none; 0 means none
 	LimitField  string            // the request field an output limit is written to; "" means max_tokens
 	KeepUsage   bool              // the provider reads the "usage" request field
 	Set         map[string]string // request fields replaced, as JSON values
@@ -137,7 +138,8 @@ type deployment struct {
 	*Deployment
 	tier      string
 	label     string // provider/model, as headers name it
-	maxOutput int64  // known output cap, else 0
+	maxOutput int64  // the least of the limits known, else 0
+	capped    int64  // the least of ours, else 0
 	counters  *deploymentCounters
 }
 
@@ -219,16 +221,23 @@ func (s *setup) add(t *Tier, d *Deployment, m *metrics) error {
 	if s.deployments[d.Name] != nil {
 		return fmt.Errorf("two upstreams are called %q; give one a name", d.Name)
 	}
-	e := &deployment{Deployment: d, tier: t.Name, label: d.Provider + "/" + d.Model, maxOutput: d.MaxOutput, counters: m.deployment(t.Name, d)}
-	if t.MaxOutput > 0 && (e.maxOutput == 0 || t.MaxOutput < e.maxOutput) {
-		e.maxOutput = t.MaxOutput
-	}
+	e := &deployment{Deployment: d, tier: t.Name, label: d.Provider + "/" + d.Model, counters: m.deployment(t.Name, d)}
+	e.capped = leastLimit(t.MaxOutput, d.OutputCap)
+	e.maxOutput = leastLimit(e.capped, d.MaxOutput)
 	d.Timeouts = d.Timeouts.or(s.Timeouts)
 	s.deployments[d.Name] = e
 	if s.byModel[d.Model] == nil {
 		s.byModel[d.Model] = e
 	}
 	return nil
+}
+
+// leastLimit is the smaller of two limits, of which 0 is none.
+func leastLimit(a, b int64) int64 {
+	if a == 0 || b == 0 {
+		return a + b
+	}
+	return min(a, b)
 }
 
 func fillDefaults(c *Config) error {

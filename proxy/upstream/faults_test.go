@@ -62,7 +62,7 @@ func TestFaultsOfAnswers(t *testing.T) {
 	}{
 		{"U32 a redirect", "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n", translate.KindBadResponse, "upstream_redirect", translate.BilledNothing},
 		{"U33 an error with a good status", framed(jsonType, `{"error":{"message":"x","type":"overloaded_error"}}`), translate.KindOverloaded, "upstream_overloaded", translate.BilledNothing},
-		{"U34 HTML", framed("text/html", html), translate.KindBadResponse, "upstream_bad_response", translate.BilledUnknown},
+		{"U34 HTML", framed("text/html", html), translate.KindBadResponse, "upstream_bad_response", translate.BilledNothing},
 		{"U34 HTML that calls itself JSON", framed(jsonType, html), translate.KindBadResponse, "upstream_bad_response", translate.BilledUnknown},
 		{"U35 nothing", framed(jsonType, ""), translate.KindBadResponse, "upstream_bad_response", translate.BilledUnknown},
 		{"U35 nothing of an unknown type", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", translate.KindBadResponse, "upstream_bad_response", translate.BilledUnknown},

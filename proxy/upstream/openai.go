@@ -206,7 +206,11 @@ func (u *OpenAI) Chat(ctx context.Context, r *translate.Request) translate.Chunk
 		case kind == "json":
 			a.whole(ctx, stream, yield)
 		default:
-			yield(translate.Chunk{}, badResponse("The upstream's answer is not JSON.", nil))
+			e := badResponse("The upstream's answer is not JSON.", nil)
+			if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
+				e.Billed = translate.BilledNothing // a login page: no model has been asked
+			}
+			yield(translate.Chunk{}, e)
 		}
 	}
 }

@@ -65,7 +65,7 @@ func newTransport(connect time.Duration) *http.Transport {
 // the status. The caller closes the answer's body. Redirects are not followed.
 //
 // header is not copied and may be shared by requests: nobody writes to it.
-// An error is ctx's cause when ctx has ended, else a *translate.UpstreamError
+// An error is, or wraps, ctx's cause when ctx has ended, else a *translate.UpstreamError
 // that says whether the request may have been billed.
 func post(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.Header, body []byte) (*http.Response, error) {
 	resp, _, err := send(ctx, rt, to, header, body)
@@ -82,12 +82,20 @@ func send(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.He
 			return resp, c.sentAt.Load() != 0, nil
 		}
 		if ctx.Err() != nil {
-			return nil, false, context.Cause(ctx)
+			return nil, false, ended(ctx, c.written(err))
 		}
 		if attempt > 0 || !c.stale(err) {
 			return nil, false, sendError(err, c.written(err))
 		}
 	}
+}
+
+// ended is ctx's cause. What had not been sent by then cannot have been billed.
+func ended(ctx context.Context, sent bool) error {
+	if sent {
+		return context.Cause(ctx)
+	}
+	return &translate.UpstreamError{Kind: translate.KindConnect, Billed: translate.BilledNothing, Message: "The request was not sent.", Err: context.Cause(ctx)}
 }
 
 // call is one request on one connection: what is known of how far it got.
