@@ -164,13 +164,7 @@ func (r *Redis) Reserve(ctx context.Context, h Hold) (*Reservation, error) {
 		l.Budgets = l.statuses()
 		return &l.Reservation, nil
 	}
-	err := l.hold(ctx, h.Amount)
-	if errors.Is(err, ErrUnavailable) && !errors.Is(err, errCorrupt) {
-		if err = l.withoutStore(h.Amount, err); err == nil {
-			l.Budgets = l.statuses()
-		}
-	}
-	if err != nil {
+	if err := l.hold(ctx, h.Amount); err != nil {
 		return nil, err
 	}
 	r.slices.tend(l)
@@ -202,9 +196,9 @@ func (r *Redis) Known() []Status { return r.views.known(r.store.now()) }
 // Reset sets what is spent to 0 for all replicas. Open reservations stay and
 // settle into the new count.
 func (r *Redis) Reset(ctx context.Context) error {
-	if err := r.queue.flush(ctx); err != nil {
-		return fmt.Errorf("reset budgets: %w", err)
-	}
+	early, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_ = r.queue.flush(early) // what is settled later counts anew
 	if err := r.beat(ctx, "reset"); err != nil {
 		return fmt.Errorf("reset budgets: %w: %w", ErrUnavailable, err)
 	}
