@@ -180,6 +180,15 @@ func (r *Redis) Status(ctx context.Context, limits []Limit) ([]Status, error) {
 	return l.statuses(), nil
 }
 
+// Seen is what budgets stood at when this replica last heard of them, in the
+// order of limits. It asks nobody: of a budget that is new to this replica
+// nothing seems spent.
+func (r *Redis) Seen(limits []Limit) []Status {
+	l := r.newLease(Hold{Limits: limits})
+	l.bind(r.store.now())
+	return l.statuses()
+}
+
 // Known is the budgets this replica has used lately, at most about a thousand,
 // as it last saw them.
 func (r *Redis) Known() []Status { return r.views.known(r.store.now()) }

@@ -19,7 +19,8 @@ type journey struct {
 	start    time.Time
 	account  account
 	request  *translate.Request
-	limits   []budget.Limit // the budgets that apply
+	limits   []budget.Limit   // the budgets that apply
+	facts    *routing.Request // what the decision was made by
 	decision *routing.Decision
 	purse    *purse
 	record   *Record

@@ -43,8 +43,10 @@ type Ledger interface {
 
 // Books tell how the ledger stands. *budget.Memory and *budget.Redis keep them.
 type Books interface {
-	// Status tells the limits' state as this process last knew it, without
-	// asking the store.
+	// Seen tells the limits' state as this process last knew it, without asking
+	// the store.
+	Seen(limits []budget.Limit) []budget.Status
+	// Status tells the limits' state as the store has it, if it can be asked.
 	Status(ctx context.Context, limits []budget.Limit) ([]budget.Status, error)
 	// Known lists the budgets that this process has lately seen, some at least.
 	Known() []budget.Status
