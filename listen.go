@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/inference-router/inference-router/budget"
@@ -97,6 +98,7 @@ type front struct {
 	open    []net.Listener
 	base    context.Context // of every request
 	end     context.CancelCauseFunc
+	leaving atomic.Bool
 }
 
 // lastWords is how long requests have, once they are told to end, to say so to
@@ -131,7 +133,7 @@ const (
 // net/http lifts the read deadline once a request is read.
 func (f *front) server(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           bounded(h),
+		Handler:           bounded(f.farewell(h)),
 		BaseContext:       func(net.Listener) context.Context { return f.base },
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       requestTime,
@@ -174,11 +176,18 @@ func (f *front) serve() error {
 	return nil
 }
 
-// leave asks clients to come back on another connection.
-func (f *front) leave() {
-	for _, s := range f.servers {
-		s.SetKeepAlivesEnabled(false)
-	}
+// leave asks clients to come back on another connection, with each answer. Idle
+// connections stay: a request may be on its way on any of them.
+func (f *front) leave() { f.leaving.Store(true) }
+
+// farewell ends connections with the answer, once the process is leaving.
+func (f *front) farewell(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.leaving.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // shutdown stops taking requests, waits for the running ones, and ends them

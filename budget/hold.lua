@@ -6,10 +6,10 @@
 --       last     the epoch, if ARGV[1] is not empty
 -- ARGV  1 epoch  2 now ('' for the server's)  3 deadline  4 id
 --       5 target: what is to be held in all  6 lease, ms  7 generation
---       8 '0' for a budget's window whatever the time; '1' if the windows must
---       hold now; '2' if, besides, a denial is not the last word; 't' to give
---       back what is held beyond the target; 'b' to bring back what Redis has
---       lost, whatever the limit and the deadline
+--       8 '1' for a reservation: the windows must hold now, and a denial is
+--       remembered; '2' if a denial is not the last word; '0' for an extension;
+--       't' to give back what is held beyond the target; 'b' to bring back what
+--       Redis has lost, whatever the limit and the deadline
 --       then for each budget: limit ('' if soft), start and end of the window,
 --       least gross spent, least corrected, when it was made as far as the
 --       caller knows, or ''
@@ -167,7 +167,7 @@ if missing and target > 0 and mode ~= 'b' and mode ~= 't' then return 'M ' .. st
 if target > 0 then
 	if tomb == 'S' then answer = 'C' end
 	if tomb == 'D' then answer = 'D' end
-	if answer == 'D' and not known and mode ~= '2' then redis.call('SET', KEYS[1], 'D', 'PX', 30000) end
+	if answer == 'D' and not known and mode == '1' then redis.call('SET', KEYS[1], 'D', 'PX', 30000) end
 end
 -- What can fail, on a key of another type, comes before all that counts.
 for _, b in ipairs(all) do

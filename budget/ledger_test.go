@@ -305,6 +305,17 @@ func contractRead(t *testing.T, s stage) {
 	}
 	settle(t, r, 0)
 
+	full := userDay("cid", dollar)
+	r = reserve(t, s.a, 0, full)
+	if err := r.Extend(t.Context(), 2*dollar); !errors.As(err, &exceeded) {
+		t.Errorf("Extend of a read by too much = %v, want an ExceededError", err)
+	}
+	if err := r.Extend(t.Context(), 20*cent); err != nil {
+		t.Errorf("Extend by what fits, after a denial: %v", err)
+	}
+	settle(t, r, 10*cent)
+	wantCounts(t, s, full, 10*cent, 0)
+
 	free := userDay("bob", dollar)
 	r = reserve(t, s.a, 0, free)
 	if err := r.Extend(t.Context(), 30*cent); err != nil {

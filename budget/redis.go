@@ -164,13 +164,7 @@ func (r *Redis) Reserve(ctx context.Context, h Hold) (*Reservation, error) {
 		l.Budgets = l.statuses()
 		return &l.Reservation, nil
 	}
-	err := l.hold(ctx, h.Amount)
-	if errors.Is(err, ErrUnavailable) && !errors.Is(err, errCorrupt) {
-		if err = l.withoutStore(h.Amount, err); err == nil {
-			l.Budgets = l.statuses()
-		}
-	}
-	if err != nil {
+	if err := l.hold(ctx, h.Amount); err != nil {
 		return nil, err
 	}
 	r.slices.tend(l)
@@ -186,6 +180,15 @@ func (r *Redis) Status(ctx context.Context, limits []Limit) ([]Status, error) {
 	return l.statuses(), nil
 }
 
+// Seen is what budgets stood at when this replica last heard of them, in the
+// order of limits. It asks nobody: of a budget that is new to this replica
+// nothing seems spent.
+func (r *Redis) Seen(limits []Limit) []Status {
+	l := r.newLease(Hold{Limits: limits})
+	l.bind(r.store.now())
+	return l.statuses()
+}
+
 // Known is the budgets this replica has used lately, at most about a thousand,
 // as it last saw them.
 func (r *Redis) Known() []Status { return r.views.known(r.store.now()) }
@@ -193,9 +196,9 @@ func (r *Redis) Known() []Status { return r.views.known(r.store.now()) }
 // Reset sets what is spent to 0 for all replicas. Open reservations stay and
 // settle into the new count.
 func (r *Redis) Reset(ctx context.Context) error {
-	if err := r.queue.flush(ctx); err != nil {
-		return fmt.Errorf("reset budgets: %w", err)
-	}
+	early, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_ = r.queue.flush(early) // what is settled later counts anew
 	if err := r.beat(ctx, "reset"); err != nil {
 		return fmt.Errorf("reset budgets: %w: %w", ErrUnavailable, err)
 	}

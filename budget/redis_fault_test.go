@@ -791,3 +791,26 @@ func TestRedisExtendsWithoutIt(t *testing.T) {
 		})
 	}
 }
+
+func TestRedisFreezesAndThePolicyIsOpen(t *testing.T) {
+	s := startRedis(t)
+	prefix := "test-" + NewID()
+	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossOpen})
+	limit := userDay("ann", dollar)
+	settle(t, reserve(t, r, cent, limit), cent)
+	s.signal(syscall.SIGSTOP)
+	// Redis gets the reservation, and carries it out when it thaws, but nobody
+	// hears of it.
+	held := reserve(t, r, 10*cent, limit)
+	if !held.Unenforced {
+		t.Error("let in without Redis, and not marked so")
+	}
+	settle(t, held, 3*cent)
+	s.signal(syscall.SIGCONT)
+	eventually(t, 2*time.Second, "found", r.Up)
+	flushed(t, r)
+	wantAudit(t, s, prefix, 4*cent, limit)
+	if got := r.Stats(); got.Unenforced != 1 || got.UnenforcedSpent != 3*cent {
+		t.Errorf("counted %d unenforced, %d nano-dollars", got.Unenforced, got.UnenforcedSpent)
+	}
+}

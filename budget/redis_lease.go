@@ -23,6 +23,7 @@ type redisLease struct {
 	one    [1]part
 	bound  bool        // the windows are chosen for good
 	held   Nanodollars // in Redis, as far as we know
+	doubt  bool        // Redis may hold more: a reply was lost
 	local  Nanodollars // held against slices
 	slices []*slice    // that local is held against
 	done   bool
@@ -152,16 +153,36 @@ func (l *redisLease) statuses() []Status {
 	return all
 }
 
-// hold makes the first reservation.
+// hold makes the first reservation, in Redis or by the policy for its loss.
 func (l *redisLease) hold(ctx context.Context, amount Nanodollars) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.bind(l.ledger.store.now())
 	err := l.ask(ctx, amount)
+	if isLost(err) {
+		err = l.withoutStore(amount, err)
+	}
+	if l.doubt && (err != nil || l.slices != nil) {
+		l.cancel()
+	}
 	if err == nil {
 		l.Budgets = l.statuses()
 	}
 	return err
+}
+
+// cancel has Redis give back what it may hold when nobody waits for that any
+// more, and refuse the reservation should it come late.
+func (l *redisLease) cancel() {
+	l.bound = true
+	// An error means that the ledger is closed: the lease will run out.
+	_ = l.ledger.queue.add(&settlement{lease: l, parts: l.parts, tombstone: "D"})
+}
+
+// isLost says whether the policy for a lost Redis decides. Counts that cannot
+// be read are another matter: there the request is refused.
+func isLost(err error) bool {
+	return errors.Is(err, ErrUnavailable) && !errors.Is(err, errCorrupt)
 }
 
 // The ways in which ask can fail to get an answer.
@@ -181,11 +202,10 @@ const maxWaits = 6
 func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 	r := l.ledger
 	began := time.Now()
-	doubtful := 0 // calls that may have been carried out
-	reclaimed, waits := false, 0
+	failed, waits, reclaimed := 0, 0, false
 	for range 20 {
 		if !r.usable(ctx) {
-			return l.unanswered(doubtful, errLost)
+			return unavailable(errLost)
 		}
 		if !l.bound {
 			l.bind(r.store.now())
@@ -193,15 +213,14 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 		final := (reclaimed || !l.reclaimable()) && (waits >= maxWaits || !l.slicedElsewhere())
 		calls, err := l.send(l.calls(target, final), began)
 		if err != nil {
-			if !errors.Is(err, errNotSent) {
-				doubtful++
-			}
-			if doubtful >= 2 || time.Since(began) > patience-r.store.timeout/2 {
-				return l.unanswered(doubtful, err)
+			l.doubt = l.doubt || target > 0 && !errors.Is(err, errNotSent)
+			if failed++; failed >= 2 || time.Since(began) > patience-r.store.timeout/2 {
+				return unavailable(err)
 			}
 			continue
 		}
-		switch verdict, err := l.hear(calls); verdict {
+		verdict, err := l.hear(calls)
+		switch verdict {
 		case 'A':
 			l.admitted(target)
 			return nil
@@ -212,30 +231,26 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 			if final {
 				return l.denied(calls, target)
 			}
-			if !reclaimed {
-				r.reclaim(ctx, l)
-				reclaimed = true
-				continue
+			if reclaimed {
+				waits++
+				l.awaitSlices(ctx, waits)
 			}
-			if waits++; waits == 1 {
-				r.wantSlices(ctx, l)
-			}
-			if waits == maxWaits || !r.queue.pause(beatEvery/4) {
-				l.wanted()
-			}
+			r.reclaim(ctx, l)
+			reclaimed = true
 		case 'E':
 			r.rejoin(ctx)
 		case 'M':
-			if err := r.remind(ctx, l); err != nil {
-				return l.unanswered(doubtful, err)
-			}
+			err = r.remind(ctx, l)
 		case 'W': // the clock is corrected, and with it the window
-		default:
-			return l.unanswered(doubtful, err)
+		}
+		if err != nil {
+			return unavailable(err)
 		}
 	}
-	return l.unanswered(doubtful, errLost)
+	return unavailable(errLost)
 }
+
+func unavailable(cause error) error { return fmt.Errorf("%w: %w", ErrUnavailable, cause) }
 
 // send makes the calls for the parts one after the other, up to the first that
 // is not admitted: one round trip, but for a cluster. The parts are in such an
@@ -398,16 +413,6 @@ func (l *redisLease) undo(parts int) {
 	}
 }
 
-// unanswered gives up. What may have been held is given back when Redis can be
-// reached; a reservation that stands stays.
-func (l *redisLease) unanswered(doubtful int, cause error) error {
-	if doubtful > 0 && l.held == 0 {
-		l.bound = true
-		l.ledger.queue.add(&settlement{lease: l, parts: l.parts, tombstone: "D"})
-	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, cause)
-}
-
 // reclaimable says whether money of this replica may stand in the way of a
 // reservation: what it settled and Redis has not confirmed, and its slices.
 func (l *redisLease) reclaimable() bool {
@@ -432,7 +437,7 @@ func (l *redisLease) extend(ctx context.Context, extra Nanodollars) error {
 	}
 	l.bound = true // it charges the window that it was made in
 	err := l.ask(ctx, l.held+extra)
-	if errors.Is(err, ErrUnavailable) && !errors.Is(err, errCorrupt) {
+	if isLost(err) {
 		return l.withoutStore(extra, err)
 	}
 	return err
@@ -461,7 +466,7 @@ func (l *redisLease) settle(_ context.Context, actual Nanodollars) error {
 	} else if l.Unenforced {
 		l.ledger.store.count.unenforcedSpent.Add(int64(actual))
 	}
-	if l.parts == nil || l.held == 0 && actual == 0 {
+	if l.parts == nil || l.held == 0 && actual == 0 && !l.doubt {
 		return nil
 	}
 	s := &settlement{lease: l, parts: l.parts, actual: actual, held: l.held, tombstone: "S"}

@@ -332,21 +332,32 @@ func (q *queue) send() bool {
 func (q *queue) flush(ctx context.Context) error {
 	for {
 		q.mu.Lock()
-		waits, sending, changed := len(q.pending), q.sending, q.changed
+		unsent := len(q.pending) + q.sending
 		q.mu.Unlock()
-		if waits == 0 && sending == 0 {
+		if unsent == 0 {
 			return nil
 		}
-		if waits > 0 && q.send() {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%d settlements are unsent: %w", waits+sending, context.Cause(ctx))
-		case <-changed:
-		case <-time.After(20 * time.Millisecond):
+		if err := q.progress(ctx); err != nil {
+			return fmt.Errorf("%d settlements are unsent: %w", unsent, err)
 		}
 	}
+}
+
+// progress sends what waits, or waits for what is being sent.
+func (q *queue) progress(ctx context.Context) error {
+	q.mu.Lock()
+	waits, changed := len(q.pending), q.changed
+	q.mu.Unlock()
+	if waits > 0 && q.send() {
+		return context.Cause(ctx)
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-changed:
+	case <-time.After(20 * time.Millisecond):
+	}
+	return nil
 }
 
 // end lets nothing more in.

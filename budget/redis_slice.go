@@ -119,8 +119,8 @@ func (s *sliceSet) setAside(r *Redis, share redisShare, status Status) {
 		return
 	}
 	l := r.newLease(Hold{ID: slicePrefix + NewID(), Limits: []Limit{share.limit}})
-	if err := l.hold(context.Background(), size); err != nil || l.shares[0].view != v {
-		_ = l.settle(context.Background(), 0) // does nothing if it was not held
+	if !l.setAside(size) || l.shares[0].view != v {
+		_ = l.settle(context.Background(), 0) // only a closed ledger refuses
 		return
 	}
 	now := time.Now()
@@ -131,6 +131,13 @@ func (s *sliceSet) setAside(r *Redis, share redisShare, status Status) {
 	v.mu.Lock()
 	v.slice = have
 	v.mu.Unlock()
+}
+
+// setAside holds a slice in Redis.
+func (l *redisLease) setAside(size Nanodollars) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ask(context.Background(), size) == nil && !l.done
 }
 
 // giveBack settles a slice that no request runs against.
@@ -275,7 +282,19 @@ func (r *Redis) reclaim(ctx context.Context, l *redisLease) {
 			r.slices.giveBack(have)
 		}
 	}
-	_ = r.queue.flush(ctx) // what could not be settled is not there to be had
+	for l.reclaimable() && r.queue.progress(ctx) == nil { // what cannot be settled is not there to be had
+	}
+}
+
+// awaitSlices gives the other replicas time to see that their slices are wanted.
+func (l *redisLease) awaitSlices(ctx context.Context, waits int) {
+	r := l.ledger
+	if waits == 1 {
+		r.wantSlices(ctx, l)
+	}
+	if !r.queue.pause(beatEvery/4) || waits >= maxWaits {
+		l.wanted()
+	}
 }
 
 // slicedElsewhere says whether other replicas have set aside money that l may

@@ -12,25 +12,60 @@ import (
 	"github.com/inference-router/inference-router/translate"
 )
 
-// decide asks the router, with the facts of the request and of its budgets.
+// decide asks the router, with the facts of the request and with its budgets as
+// this replica last saw them. The store is asked once, by the reservation; only
+// a refusal is not left to an old reading.
 func (j *journey) decide(ctx context.Context) (*routing.Decision, error) {
 	j.limits = j.now.limitsOf(j.account)
-	facts, err := j.now.facts(ctx, j.account, j.request, j.limits)
+	facts, err := j.now.facts(j.account, j.request)
 	if err != nil {
 		return nil, err
 	}
-	j.named = facts.Upstream != ""
+	j.facts, j.named = facts, facts.Upstream != ""
+	weigh(facts, j.now.Books.Seen(j.limits))
 	d := j.now.Router.Decide(facts)
+	if d.Tier == "" && facts.Exhausted {
+		states, err := j.now.Books.Status(ctx, j.limits)
+		if err != nil {
+			return d, err
+		}
+		weigh(facts, states)
+		if d = j.now.Router.Decide(facts); d.Tier == "" {
+			return d, nothingAllowed(states, d)
+		}
+	}
 	if d.Tier == "" {
-		return d, j.now.nothingAllowed(ctx, j.limits, facts, d)
+		return d, nothingAllowed(nil, d)
 	}
 	return d, nil
 }
 
-// facts gathers what a decision depends on.
-func (s *setup) facts(ctx context.Context, a account, r *translate.Request, limits []budget.Limit) (*routing.Request, error) {
+// staleBy is how far off a decision's reading of the budgets may have been,
+// as a share of them.
+const staleBy = 0.01
+
+// reconsider decides anew when the reservation shows that the decision was made
+// by an old reading: other replicas have spent since. The reservation stands;
+// where it does not cover the new choice it is extended, or else the old choice
+// stays.
+func (j *journey) reconsider(ctx context.Context, p *purse) {
+	facts := *j.facts
+	weigh(&facts, p.reservation.Budgets)
+	if off := facts.Used - j.facts.Used; -staleBy < off && off < staleBy {
+		return
+	}
+	d := j.now.Router.Decide(&facts)
+	if d.Tier == "" || p.hasCeil && !j.now.fit(p, d, p.ceiling, headerMaxCost) ||
+		p.cover(ctx, j.now.deployments[d.Plan[0].Deployment]) != nil {
+		return
+	}
+	j.decision = d
+}
+
+// facts gathers what a decision depends on, but for the budgets.
+func (s *setup) facts(a account, r *translate.Request) (*routing.Request, error) {
 	f := &routing.Request{
-		Prompt: r.Prompt, Tokens: r.InputBytes / 4, Output: r.MaxTokens, Stream: r.Stream, Turns: r.Messages,
+		Prompt: r.PromptView(), Tokens: r.InputBytes / 4, Output: r.MaxTokens, Stream: r.Stream, Turns: r.Messages,
 		Images: r.Images > 0, Audio: r.Audio > 0, Tools: r.Tools || r.Schema,
 		Session: session(a, r),
 	}
@@ -40,13 +75,12 @@ func (s *setup) facts(ctx context.Context, a account, r *translate.Request, limi
 	if err := s.force(f, a, r.Model); err != nil {
 		return nil, err
 	}
-	if len(limits) == 0 {
-		return f, nil
-	}
-	states, err := s.Books.Status(ctx, limits)
-	if err != nil {
-		return nil, err
-	}
+	return f, nil
+}
+
+// weigh puts into the facts how far the budgets are used.
+func weigh(f *routing.Request, states []budget.Status) {
+	f.Used, f.UsedBudget, f.Exhausted = 0, "", false
 	for _, b := range states {
 		if used := b.Used(); used > f.Used || f.UsedBudget == "" {
 			f.Used, f.UsedBudget = used, string(b.Limit.Scope)
@@ -55,7 +89,6 @@ func (s *setup) facts(ctx context.Context, a account, r *translate.Request, limi
 			f.Exhausted = true
 		}
 	}
-	return f, nil
 }
 
 // session is the conversation a request belongs to, apart for each user.
@@ -122,14 +155,7 @@ func (s *setup) named(model string) *deployment {
 }
 
 // nothingAllowed is the error of a decision that leaves no tier.
-func (s *setup) nothingAllowed(ctx context.Context, limits []budget.Limit, f *routing.Request, d *routing.Decision) error {
-	if !f.Exhausted {
-		return forbidden("no tier is left for this request: %s", d.Reason)
-	}
-	states, err := s.Books.Status(ctx, limits)
-	if err != nil {
-		return err
-	}
+func nothingAllowed(states []budget.Status, d *routing.Decision) error {
 	for _, b := range states {
 		if b.Limit.Hard && b.Spent >= b.Limit.Amount {
 			return &budget.ExceededError{Budget: b}

@@ -19,11 +19,13 @@ type journey struct {
 	start    time.Time
 	account  account
 	request  *translate.Request
-	limits   []budget.Limit // the budgets that apply
+	limits   []budget.Limit   // the budgets that apply
+	facts    *routing.Request // what the decision was made by
 	decision *routing.Decision
 	purse    *purse
 	record   *Record
 	stay     *stay // nil for library calls
+	lent     bool  // an upstream was given the client's own bytes, and may not be done with them
 	named    bool  // the client named the upstream itself
 	attempts int
 	// upstream is the time spent waiting for upstreams; the rest is overhead.

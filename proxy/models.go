@@ -117,10 +117,15 @@ func (s *Server) dryRun(w http.ResponseWriter, r *http.Request) error {
 	if err := a.name(request, now.Identity.RejectAnonymous); err != nil {
 		return err
 	}
-	facts, err := now.facts(r.Context(), a, request, now.limitsOf(a))
+	facts, err := now.facts(a, request)
 	if err != nil {
 		return err
 	}
+	states, err := now.Books.Status(r.Context(), now.limitsOf(a))
+	if err != nil {
+		return err
+	}
+	weigh(facts, states)
 	d := now.Router.Decide(facts)
 	return writeJSON(w, routed{Decision: *d, Model: request.Model})
 }

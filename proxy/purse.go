@@ -148,6 +148,9 @@ func (j *journey) reserve(ctx context.Context) (*purse, error) {
 		if err == nil {
 			p.reservation, p.held = reservation, amount
 			p.lease = keep(reservation, s.Lease)
+			if try == 1 {
+				j.reconsider(ctx, p)
+			}
 			return p, nil
 		}
 		var exceeded *budget.ExceededError

@@ -9,8 +9,8 @@ import (
 
 // Upstream is a model we call. Chat is used by many requests at once.
 //
-// r.Body and r.Prompt are gone once the first chunk has been taken: a long
-// stream need not hold its request in memory.
+// r.Body and r.Prompt() are gone once the first chunk has been taken, for a
+// long stream need not hold its request in memory. r.Body must not be kept.
 //
 // Nothing is sent until the answer is ranged over. Leaving the loop, or the
 // end of ctx, ends the call; by the time the loop is left nothing of it runs on.
@@ -43,8 +43,10 @@ type Ledger interface {
 
 // Books tell how the ledger stands. *budget.Memory and *budget.Redis keep them.
 type Books interface {
-	// Status tells the limits' state as this process last knew it, without
-	// asking the store.
+	// Seen tells the limits' state as this process last knew it, without asking
+	// the store.
+	Seen(limits []budget.Limit) []budget.Status
+	// Status tells the limits' state as the store has it, if it can be asked.
 	Status(ctx context.Context, limits []budget.Limit) ([]budget.Status, error)
 	// Known lists the budgets that this process has lately seen, some at least.
 	Known() []budget.Status

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -154,6 +155,10 @@ func (s *stage) broke(q *request, r *replica, err error) {
 	case now.Sub(q.began) >= hangs:
 		s.tally.violation("a request hangs")
 	default:
+		if s.plan.verbose {
+			fmt.Fprintf(os.Stderr, "%8.3f s  request %d to %s, %v old, attempts %d, outcomes %v: %v\n", time.Since(s.began).Seconds(), q.id, r.name,
+				now.Sub(q.began), q.attempts.Load(), q.outcomes, err)
+		}
 		s.tally.violation("a connection to a living replica broke: %v", err)
 	}
 }

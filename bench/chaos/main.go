@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"syscall"
 	"time"
 )
@@ -38,6 +39,10 @@ func main() {
 	flag.DurationVar(&s.lease, "lease", 10*time.Second, "lease of a reservation")
 	flag.StringVar(&s.fsync, "appendfsync", "everysec", "of Redis")
 	flag.DurationVar(&s.duration, "duration", 0, "go on for at least this long, with kills and faults in the same measure")
+	flag.Func("only", "only the faults that match this `regexp`", func(text string) (err error) {
+		s.only, err = regexp.Compile(text)
+		return err
+	})
 	flag.StringVar(&s.router, "router", "", "test this `binary`, not the tree's")
 	flag.StringVar(&s.keep, "keep", "", "`directory` to leave logs in")
 	flag.BoolVar(&s.verbose, "v", false, "say what happens")
@@ -65,6 +70,10 @@ func run(ctx context.Context, s settings) (*report, error) {
 	if s.replicas < 1 || s.users < 1 || s.requests < 1 || s.workers < 1 {
 		return nil, errors.New("want at least one replica, user, request and client")
 	}
+	p := newPlan(s)
+	if s.faults > 0 && len(p.possible()) == 0 {
+		return nil, errors.New("-only matches no fault")
+	}
 	dir := s.keep
 	if dir == "" {
 		var err error
@@ -79,7 +88,7 @@ func run(ctx context.Context, s settings) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := raise(newPlan(s), dir, binary)
+	st, err := raise(p, dir, binary)
 	if err != nil {
 		return nil, err
 	}

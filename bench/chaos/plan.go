@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -22,10 +23,11 @@ type settings struct {
 	workers  int
 	onLoss   string
 	lease    time.Duration
-	fsync    string        // Redis' appendfsync
-	duration time.Duration // goes on for at least this long; 0 is once through the plan
-	router   string        // a binary to test; "" builds this tree's
-	keep     string        // directory to leave logs in; "" is a temporary one
+	fsync    string         // Redis' appendfsync
+	duration time.Duration  // goes on for at least this long; 0 is once through the plan
+	router   string         // a binary to test; "" builds this tree's
+	only     *regexp.Regexp // of faults' names; nil is all
+	keep     string         // directory to leave logs in; "" is a temporary one
 	verbose  bool
 }
 
@@ -164,12 +166,24 @@ func (p *plan) events(chapter int) []event {
 		}
 	}
 	spread(p.kills, func() event { return event{} })
-	order := random.Perm(len(faults))
+	possible := p.possible()
+	random.Shuffle(len(possible), func(i, j int) { possible[i], possible[j] = possible[j], possible[i] })
 	i := 0
 	spread(p.faults, func() event {
 		i++
-		return event{fault: &faults[order[i%len(order)]]}
+		return event{fault: possible[i%len(possible)]}
 	})
 	slices.SortStableFunc(all, func(a, b event) int { return cmp.Compare(a.at, b.at) })
+	return all
+}
+
+// possible are the faults that the run is to have.
+func (p *plan) possible() []*fault {
+	var all []*fault
+	for i := range faults {
+		if p.only == nil || p.only.MatchString(faults[i].name) {
+			all = append(all, &faults[i])
+		}
+	}
 	return all
 }

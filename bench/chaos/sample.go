@@ -171,7 +171,8 @@ func accounts(ctx context.Context, client *redis.Client) (map[string]account, er
 				a.leases++
 			}
 		}
-		leases, err := client.ZCard(ctx, strings.TrimSuffix(key, "a")+"z").Result()
+		// One member that never ends keeps the set from vanishing.
+		leases, err := client.ZCount(ctx, strings.TrimSuffix(key, "a")+"z", "-inf", "(+inf").Result()
 		if err != nil {
 			return nil, err
 		}
