@@ -128,7 +128,7 @@ func TestFaultsBeforeAnAnswer(t *testing.T) {
 			}
 		}
 	}
-	const free, full, either = "0", "F", ""
+	const free, full = "0", "F"
 	for _, tt := range []struct {
 		name   string
 		script http.HandlerFunc
@@ -144,7 +144,7 @@ func TestFaultsBeforeAnAnswer(t *testing.T) {
 		{"U30 408", answersWith(408, `{}`), 504, "upstream_timeout", free},
 		{"U30 409", answersWith(409, `{}`), 502, "upstream_error", free},
 		{"U33 an error with status 200", answersWith(200, `{"error":{"message":"overloaded","type":"server_error","code":"503"}}`), 503, "upstream_overloaded", free},
-		{"U34 HTML", answersWith(200, "<html>", "Content-Type", "text/html"), 502, "upstream_bad_response", either},
+		{"U34 HTML", answersWith(200, "<html>", "Content-Type", "text/html"), 502, "upstream_bad_response", free},
 		{"U35 an empty body", answersWith(200, ""), 502, "upstream_bad_response", full},
 		{"U36 a body that is cut short", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n" + completion), 502, "upstream_truncated", full},
 		{"U37 broken JSON", answersWith(200, completion[:80]), 502, "upstream_bad_response", full},
@@ -170,7 +170,7 @@ func TestFaultsBeforeAnAnswer(t *testing.T) {
 				t.Errorf("only: %d %s, want %d %s", a.status, a.body, tt.status, tt.code)
 			}
 			spent := only.nothingReserved(t)
-			if charged := spent != "0"; tt.charge != either && charged != (tt.charge == full) {
+			if charged := spent != "0"; charged != (tt.charge == full) {
 				t.Errorf("charged %s, want %s", spent, tt.charge)
 			}
 			other := newFake(t, answersWell)
@@ -222,12 +222,14 @@ func TestFaultU01_U02_NobodyListens(t *testing.T) {
 	}
 }
 
-func TestFaultU03_U04_NoConnection(t *testing.T) {
+// deaf is an address where connections are never accepted.
+func deaf(t *testing.T) (address string) {
+	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = syscall.Close(fd) }()
+	t.Cleanup(func() { _ = syscall.Close(fd) })
 	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
@@ -238,13 +240,18 @@ func TestFaultU03_U04_NoConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
+	address = fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
 	for full := false; !full; { // until its queue is full
 		c, err := net.DialTimeout("tcp", address, 100*time.Millisecond)
 		if full = err != nil; !full {
 			t.Cleanup(func() { _ = c.Close() })
 		}
 	}
+	return address
+}
+
+func TestFaultU03_U04_NoConnection(t *testing.T) {
+	address := deaf(t)
 	good := newFake(t, answersWell)
 	s := serveConfig(t, oneTierOf(at("http://"+address+"/v1", "bad"), upstreamLine(good, "good"))+"timeouts: {connect: 200ms}\n")
 	if a := s.chat(t, asking("auto", "x")); a.status != 200 || a.header.Get("X-Router-Attempts") != "2" {
@@ -790,6 +797,20 @@ func TestFaultT27_T30_ClientGone(t *testing.T) {
 			s.waitLog(t, `"status":(499)`)
 		})
 	}
+	t.Run("T27 before anything was sent", func(t *testing.T) {
+		s := serveConfig(t, oneTierOf(at("http://"+deaf(t)+"/v1", "m"))+hardBudget)
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := asking("auto", "x")
+		_, _ = fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		eventually(t, "the request is under way", func() bool { _, reserved := s.ledger(t); return reserved != "0" })
+		_ = c.Close()
+		if spent := s.nothingReserved(t); spent != "0" {
+			t.Errorf("spent %s though the upstream was never reached", spent)
+		}
+	})
 	t.Run("T29 on_abort: drain", func(t *testing.T) {
 		reached, drained := make(chan struct{}), make(chan struct{})
 		goOn := make(chan struct{})
@@ -1086,9 +1107,10 @@ func TestFaultP06_P08_ReloadsUnderLoad(t *testing.T) {
 	}
 	t.Run("P08 an upstream in use is removed", func(t *testing.T) {
 		release, running := make(chan struct{}), make(chan struct{})
+		var once sync.Once
 		slow := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
 			sse(w, events[0])
-			close(running)
+			once.Do(func() { close(running) })
 			<-release
 			sse(w, append(slices.Clone(events[1:]), "[DONE]")...)
 		})
@@ -1098,7 +1120,9 @@ func TestFaultP06_P08_ReloadsUnderLoad(t *testing.T) {
 		<-running
 		write(t, filepath.Join(s.dir, "config.yaml"), oneTierOf(upstreamLine(f, "other")))
 		s.signal(t, syscall.SIGHUP)
-		eventually(t, "the new upstream answers", func() bool { return s.chat(t, asking("auto", "x")).header.Get("X-Router-Model") == "openai/other" })
+		eventually(t, "the new upstream is known", func() bool {
+			return s.do(t, "POST", "/v1/route", asking("auto", "x")).get("upstream").String() == "openai/other"
+		})
 		close(release)
 		if a := <-done; !strings.HasSuffix(a.body, "[DONE]\n\n") {
 			t.Errorf("the running stream: %s", a.body)

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -529,6 +530,22 @@ budgets: [{scope: user, usd: 0.5, per: day, on_exhausted: reject}, {scope: key, 
 			}
 		}
 	})
+	t.Run("a browser may send an admin's key as a password", func(t *testing.T) {
+		basic := func(key string) string {
+			return "Basic " + base64.StdEncoding.EncodeToString([]byte("any:"+key))
+		}
+		if a := s.do(t, "GET", "/dashboard", ""); a.status != 401 || !strings.HasPrefix(a.header.Get("Www-Authenticate"), "Basic ") {
+			t.Errorf("without a key: %d %v", a.status, a.header)
+		}
+		for key, want := range map[string]int{"admin-key-0001": 200, "free-key-0001": 403, "wrong": 401} {
+			if a := s.do(t, "GET", "/dashboard", "", "Authorization", basic(key)); a.status != want {
+				t.Errorf("%s: %d, want %d", key, a.status, want)
+			}
+		}
+		if a := s.chat(t, asking("fast", "x"), "Authorization", basic("free-key-0001")); a.status != 401 || a.header.Get("Www-Authenticate") != "" {
+			t.Errorf("a chat by password: %d %v", a.status, a.header)
+		}
+	})
 	t.Run("a key that may choose its user", func(t *testing.T) {
 		a := s.chat(t, asking("fast", "x"), append(key("free-key-0001"), "X-Router-User", "ann", "X-Router-Budget-USD", "100")...)
 		if a.status != 200 {
@@ -658,6 +675,10 @@ func TestContract10_HostsOfALoopbackListener(t *testing.T) {
 		if a := s.chat(t, asking("auto", "x"), "Host", host); a.status != want {
 			t.Errorf("Host %s: %d, want %d", host, a.status, want)
 		}
+	}
+	socket := serveConfig(t, strings.Replace(threeTiersOf(f), "0'}", "0', admin_listen: 'unix:"+filepath.Join(t.TempDir(), "a")+"'}", 1))
+	if a := socket.chat(t, asking("auto", "x"), "Host", "evil.example"); a.status != 403 {
+		t.Errorf("a foreign Host on a loopback listener beside an admin socket: %d, want 403", a.status)
 	}
 	if a := s.chat(t, asking("auto", "x"), "Origin", "https://evil.example"); a.status != 403 || a.header.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("a foreign origin: %d", a.status)

@@ -223,6 +223,11 @@ func (k *checker) embeddings() {
 		u := &k.Embeddings[i]
 		u.key = index("embeddings", i)
 		k.upstream(u, names)
+		for _, name := range []string{"weight", "max_output_tokens", "params", "capabilities", "on_abort"} {
+			if k.has(join(u.key, name)) {
+				k.add(join(u.key, name), "has no effect on embeddings")
+			}
+		}
 	}
 }
 
@@ -471,8 +476,8 @@ func (k *checker) latency(key string, l *Latency) {
 			k.tierName(join(key, name), tier)
 		}
 	}
-	if l.WindowSize < 1 || l.WindowSize > 10_000 {
-		k.add(join(key, "window_size"), "want 1 to 10000 answers")
+	if l.WindowSize < 1 || l.WindowSize > 1000 {
+		k.add(join(key, "window_size"), "want 1 to 1000 answers")
 	}
 	if l.MinSamples < 1 || l.MinSamples > l.WindowSize {
 		k.add(join(key, "min_samples"), "want 1 to window_size (%d) answers", l.WindowSize)

@@ -123,6 +123,7 @@ func (j *journey) requestFor(a *attempt) *translate.Request {
 		e.MaxTokens = a.output
 	}
 	sent := r.For(e)
+	j.lent = j.lent || sent == r
 	sent.ClientKey, sent.Forward = translate.Secret(j.account.client), j.account.forward
 	if sent.AnswerModel = d.Provider + "/" + d.Model; j.named {
 		sent.AnswerModel = r.Model

@@ -34,7 +34,11 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request, j *journey) error 
 	if request.Stream {
 		return s.answer(r.Context(), j, account, request, newStreamRelay(w, request))
 	}
-	return s.answer(r.Context(), j, account, request, newWholeRelay(w, request))
+	err = s.answer(r.Context(), j, account, request, newWholeRelay(w, request))
+	if !j.lent {
+		translate.FreeBody(body)
+	}
+	return err
 }
 
 // answer takes a request from its decision to its settlement and writes the
@@ -94,7 +98,7 @@ func (s *Server) readBody(r io.Reader, size int64) ([]byte, error) {
 	if size < 0 {
 		room = 4 << 10
 	}
-	body := make([]byte, 0, room)
+	body := translate.NewBody(int(room))
 	for {
 		if len(body) == cap(body) {
 			if int64(len(body)) == size {

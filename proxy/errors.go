@@ -42,6 +42,7 @@ type refusal struct {
 	NoRetry    bool          // x-should-retry: false, which OpenAI's clients obey
 	Body       []byte        // relayed instead of an error object of ours
 	BodyType   string        // Body's content type
+	Challenge  string        // WWW-Authenticate, which makes a browser ask for a password; "" for none
 }
 
 func (e *refusal) Error() string { return e.Message }
@@ -107,12 +108,16 @@ func describeInvalid(e *translate.InvalidError) *refusal {
 }
 
 func describeExceeded(e *budget.ExceededError) *refusal {
+	needs := ""
+	if e.Needed > 0 {
+		needs = ", this request may cost $" + e.Needed.USD()
+	}
 	return &refusal{
 		Status: http.StatusTooManyRequests, Type: typeQuota, Code: "budget_exceeded", NoRetry: true,
 		RetryAfter: max(time.Second, time.Until(e.Budget.ResetsAt)),
-		Message: fmt.Sprintf("budget exceeded: $%s of the %s budget of $%s per %s remain, this request may cost $%s; it resets at %s",
+		Message: fmt.Sprintf("budget exceeded: $%s of the %s budget of $%s per %s remain%s; it resets at %s",
 			e.Budget.Remaining().USD(), e.Budget.Limit.Scope, e.Budget.Limit.Amount.USD(), e.Budget.Limit.Window,
-			e.Needed.USD(), e.Budget.ResetsAt.UTC().Format(time.RFC3339)),
+			needs, e.Budget.ResetsAt.UTC().Format(time.RFC3339)),
 	}
 }
 
@@ -200,6 +205,9 @@ func writeRefusal(w http.ResponseWriter, r *refusal) {
 	}
 	if r.NoRetry {
 		h.Set("X-Should-Retry", "false")
+	}
+	if r.Challenge != "" {
+		h.Set("WWW-Authenticate", r.Challenge)
 	}
 	body, contentType := r.Body, r.BodyType
 	if len(body) == 0 {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -64,7 +65,7 @@ func (j *journey) reconsider(ctx context.Context, p *purse) {
 // facts gathers what a decision depends on, but for the budgets.
 func (s *setup) facts(a account, r *translate.Request) (*routing.Request, error) {
 	f := &routing.Request{
-		Prompt: r.Prompt, Tokens: r.InputBytes / 4, Output: r.MaxTokens, Stream: r.Stream, Turns: r.Messages,
+		Prompt: r.PromptView(), Tokens: r.InputBytes / 4, Output: r.MaxTokens, Stream: r.Stream, Turns: r.Messages,
 		Images: r.Images > 0, Audio: r.Audio > 0, Tools: r.Tools || r.Schema,
 		Session: session(a, r),
 	}
@@ -136,10 +137,7 @@ func (s *setup) resolve(f *routing.Request, model string) error {
 		f.Tier = model
 		return nil
 	}
-	d := s.deployments[model]
-	if d == nil {
-		d = s.byModel[model]
-	}
+	d := s.named(model)
 	switch {
 	case d != nil:
 		f.Upstream = d.Name
@@ -148,6 +146,12 @@ func (s *setup) resolve(f *routing.Request, model string) error {
 			Message: "model " + quote(model) + " does not exist here; GET /v1/models lists those that do"}
 	}
 	return nil
+}
+
+// named finds a deployment by its name, else its provider/model, else its bare
+// model name; of several the first configured.
+func (s *setup) named(model string) *deployment {
+	return cmp.Or(s.deployments[model], s.byLabel[model], s.byModel[model])
 }
 
 // nothingAllowed is the error of a decision that leaves no tier.

@@ -79,7 +79,7 @@ func TestTrustedProxyRefusesIdentityFromOthers(t *testing.T) {
 		t.Errorf("the body of a stranger names nobody: got %d, charged %q", resp.StatusCode, other.spenders())
 	}
 	resp, body = other.do(t, "GET", "/metrics", "")
-	wantError(t, resp, body, 403, "permission_error", "permission_denied")
+	wantError(t, resp, body, 401, "authentication_error", "invalid_api_key")
 }
 
 func keyed() proxy.Identity {

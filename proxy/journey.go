@@ -25,6 +25,7 @@ type journey struct {
 	purse    *purse
 	record   *Record
 	stay     *stay // nil for library calls
+	lent     bool  // an upstream was given the client's own bytes, and may not be done with them
 	named    bool  // the client named the upstream itself
 	attempts int
 	// upstream is the time spent waiting for upstreams; the rest is overhead.

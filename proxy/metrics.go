@@ -106,12 +106,16 @@ func (m *metrics) deployment(tier string, d *Deployment) *deploymentCounters {
 	if c := m.deployments[id]; c != nil {
 		return c
 	}
+	operation := "chat"
+	if tier == embeddingTier {
+		operation = "embeddings"
+	}
 	c := &deploymentCounters{
 		cost:        m.cost.WithLabelValues(tier, d.Name),
-		duration:    m.duration.WithLabelValues("chat", d.Provider, d.Model),
-		inputTokens: m.tokens.WithLabelValues("chat", d.Provider, d.Model, "input"),
-		outputToken: m.tokens.WithLabelValues("chat", d.Provider, d.Model, "output"),
-		ttft:        m.ttft.WithLabelValues("chat", d.Provider, d.Model),
+		duration:    m.duration.WithLabelValues(operation, d.Provider, d.Model),
+		inputTokens: m.tokens.WithLabelValues(operation, d.Provider, d.Model, "input"),
+		outputToken: m.tokens.WithLabelValues(operation, d.Provider, d.Model, "output"),
+		ttft:        m.ttft.WithLabelValues(operation, d.Provider, d.Model),
 	}
 	m.deployments[id] = c
 	return c

@@ -75,7 +75,7 @@ func (s *Server) getModel(w http.ResponseWriter, r *http.Request) error {
 			return writeJSON(w, m)
 		}
 	}
-	if d := now.byModel[id]; d != nil {
+	if d := now.named(id); d != nil {
 		return writeJSON(w, model{ID: id, Object: "model", Created: s.started.Unix(), OwnedBy: d.Provider})
 	}
 	return &refusal{Status: http.StatusNotFound, Type: typeInvalid, Code: "model_not_found", Param: "model",

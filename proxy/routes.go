@@ -188,7 +188,8 @@ func (s *Server) handler(r route) echo.HandlerFunc {
 }
 
 // permit checks a route's access. Requests that travel are identified in full
-// on their way.
+// on their way. Browsers, which open the dashboard, and scrapers may send an
+// admin's key as a password.
 func (s *setup) permit(a access, r *http.Request) error {
 	if a == public || s.Identity.Mode == ModeSidecar {
 		return nil
@@ -197,10 +198,17 @@ func (s *setup) permit(a access, r *http.Request) error {
 		return nil
 	}
 	key := s.lookupKey(bearer(r.Header))
+	if _, password, basic := r.BasicAuth(); key == nil && a == admin && basic {
+		key = s.lookupKey(password)
+	}
 	switch {
+	case key == nil && a == admin:
+		e := unauthorized("this route needs a key with admin: true, as Authorization: Bearer <key> or as the password of Basic")
+		e.Challenge = `Basic realm="inference-router, key as password"`
+		return e
 	case key == nil && s.Identity.Mode == ModeKeys:
 		return unauthorized("a valid API key of this proxy is needed: Authorization: Bearer <key>")
-	case a == admin && (key == nil || !key.Admin):
+	case a == admin && !key.Admin:
 		return forbidden("this route needs a key with admin: true")
 	}
 	return nil

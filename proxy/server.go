@@ -127,6 +127,7 @@ type Server struct {
 type setup struct {
 	Config
 	deployments map[string]*deployment
+	byLabel     map[string]*deployment // provider/model, where another name is configured
 	byModel     map[string]*deployment // bare model names
 	embeddings  []*deployment
 	tiers       map[string]*Tier
@@ -184,6 +185,7 @@ func newSetup(c Config, m *metrics) (*setup, error) {
 	s := &setup{
 		Config:      c,
 		deployments: map[string]*deployment{},
+		byLabel:     map[string]*deployment{},
 		byModel:     map[string]*deployment{},
 		tiers:       map[string]*Tier{},
 		keys:        map[[sha256.Size]byte]*Key{},
@@ -226,6 +228,9 @@ func (s *setup) add(t *Tier, d *Deployment, m *metrics) error {
 	e.maxOutput = leastLimit(e.capped, d.MaxOutput)
 	d.Timeouts = d.Timeouts.or(s.Timeouts)
 	s.deployments[d.Name] = e
+	if s.byLabel[e.label] == nil {
+		s.byLabel[e.label] = e
+	}
 	if s.byModel[d.Model] == nil {
 		s.byModel[d.Model] = e
 	}

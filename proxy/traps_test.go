@@ -70,7 +70,7 @@ func TestTrap59UsageIsAskedForButNotShown(t *testing.T) {
 func TestTrap67NothingIsRepeatedAfterTheFirstByte(t *testing.T) {
 	var second atomic.Int64
 	s := newStage(t, oneTier(remote(t, func(w http.ResponseWriter, r *http.Request) {
-		streams("data: " + piece("half", "null") + "\n\n")(w, r)
+		streams("data: "+piece("half", "null")+"\n\n")(w, r)
 		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
 	}), remote(t, func(http.ResponseWriter, *http.Request) { second.Add(1) })), nil)

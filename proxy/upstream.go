@@ -9,8 +9,8 @@ import (
 
 // Upstream is a model we call. Chat is used by many requests at once.
 //
-// r.Body and r.Prompt are gone once the first chunk has been taken: a long
-// stream need not hold its request in memory.
+// r.Body and r.Prompt() are gone once the first chunk has been taken, for a
+// long stream need not hold its request in memory. r.Body must not be kept.
 //
 // Nothing is sent until the answer is ranged over. Leaving the loop, or the
 // end of ctx, ends the call; by the time the loop is left nothing of it runs on.

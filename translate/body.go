@@ -8,7 +8,7 @@ import (
 // Bodies of this many bytes and more are worth using again: clearing them, and
 // the collector's work for them, would cost more than reading them does.
 const (
-	leastPooled = 16 << 10
+	leastPooled = 2 << 10
 	mostPooled  = 4 << 20
 )
 
@@ -16,8 +16,9 @@ const (
 // can hold.
 var pools [bits.UintSize]sync.Pool
 
-// newBody is an empty buffer with room for size bytes.
-func newBody(size int) []byte {
+// NewBody is an empty buffer with room for size bytes. Give it back by FreeBody
+// or not at all.
+func NewBody(size int) []byte {
 	if size < leastPooled || size > mostPooled {
 		return make([]byte, 0, size)
 	}
@@ -28,14 +29,21 @@ func newBody(size int) []byte {
 	return make([]byte, 0, 1<<class)
 }
 
+// FreeBody says that nobody will look at b's memory any more.
+func FreeBody(b []byte) {
+	if cap(b) < leastPooled || cap(b) > mostPooled || cap(b)&(cap(b)-1) != 0 {
+		return
+	}
+	pools[bits.Len(uint(cap(b)-1))].Put(&b)
+}
+
 // Written says that Body has been sent and that nobody reads it any more. A
 // body that For made is then used again, so it is gone from r. What is not
 // written in full must not be declared so: the transport may still be at it.
 func (r *Request) Written() {
-	b := r.Body
-	if !r.spliced || cap(b) < leastPooled || cap(b) > mostPooled || cap(b)&(cap(b)-1) != 0 {
+	if !r.spliced {
 		return
 	}
+	FreeBody(r.Body)
 	r.Body, r.members, r.spliced = nil, nil, false
-	pools[bits.Len(uint(cap(b)-1))].Put(&b)
 }

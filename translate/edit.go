@@ -193,7 +193,7 @@ func (r *Request) splice(from *Request, changes []change) {
 		size += len(c.name) + len(c.value) + len(`"":,`)
 	}
 	old := from.members // never empty: there are messages
-	out := append(newBody(size), from.Body[:old[0].key]...)
+	out := append(NewBody(size), from.Body[:old[0].key]...)
 	list := make(members, 0, len(old)+len(changes))
 	for i, m := range old {
 		c := indexChange(changes, m.name)

@@ -6,6 +6,7 @@ package translate
 
 import (
 	"fmt"
+	"strings"
 	"unsafe"
 )
 
@@ -26,9 +27,6 @@ type Request struct {
 	MaxTokens int64
 	N         int64 // number of choices asked for, at least 1
 
-	// Prompt is the text of the newest user turn; earlier turns and system
-	// text are not in it. It may share Body's memory.
-	Prompt string
 	// InputBytes bounds the prompt from above in tokens: a token covers at
 	// least one byte of text. Inline media are not counted here.
 	InputBytes int64
@@ -59,6 +57,7 @@ type Request struct {
 
 	members members // where the top-level members stand in Body
 	spliced bool    // Body is For's own, see Written
+	prompt  string  // see Prompt; shares the memory of the client's body
 }
 
 // What a token count must allow for beside the body's own bytes, which count
@@ -176,13 +175,13 @@ func (p *requestParser) conclude() {
 	if r.Tools {
 		r.InputBytes += toolsOverhead
 	}
-	r.Prompt = p.join(p.newest)
+	r.prompt = p.join(p.newest)
 }
 
 // join puts texts together, a line each.
 func (p *requestParser) join(texts []quoted) string {
 	if len(texts) == 1 {
-		// Nobody changes these bytes: Body is never written to. A copy of a
+		// Nobody changes these bytes while the request is under way. A copy of a
 		// long prompt would cost more than all the rest of the parsing.
 		text := p.bytes(texts[0])
 		return unsafe.String(unsafe.SliceData(text), len(text))
@@ -352,8 +351,16 @@ func (p *requestParser) wrongType(param, want string) {
 	}
 }
 
+// Prompt is the text of the newest user turn, a line for each of its text
+// parts; earlier turns and system text are not in it. "" once forgotten.
+func (r *Request) Prompt() string { return strings.Clone(r.prompt) }
+
+// PromptView is Prompt without a copy: it must not be kept, for its memory is
+// used again when the request has been answered.
+func (r *Request) PromptView() string { return r.prompt }
+
 // Forget lets go of the request's text, which a stream no longer needs once it
 // has begun. The facts stay.
 func (r *Request) Forget() {
-	r.Body, r.Prompt, r.members = nil, "", nil
+	r.Body, r.prompt, r.members = nil, "", nil
 }

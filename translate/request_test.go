@@ -44,8 +44,8 @@ func TestParseRequestReadsTheFacts(t *testing.T) {
 	if r.MaxTokens != 20 {
 		t.Errorf("MaxTokens = %d, want max_completion_tokens' 20", r.MaxTokens)
 	}
-	if want := "line \"one\"\ntwo😀"; r.Prompt != want {
-		t.Errorf("Prompt = %q, want %q", r.Prompt, want)
+	if want := "line \"one\"\ntwo😀"; r.Prompt() != want {
+		t.Errorf("Prompt = %q, want %q", r.Prompt(), want)
 	}
 	if r.Messages != 4 || r.Images != 1 || r.Audio != 1 || r.Files != 1 || !r.Tools || !r.Schema {
 		t.Errorf("got %d messages, %d images, %d audio, %d files, tools %v, schema %v", r.Messages, r.Images, r.Audio, r.Files, r.Tools, r.Schema)
@@ -75,7 +75,7 @@ func TestParseRequestPrompt(t *testing.T) {
 		{"null content", `[{"role":"user","content":null}]`, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := parse(t, `{"messages":`+c.messages+`}`).Prompt; got != c.want {
+			if got := parse(t, `{"messages":`+c.messages+`}`).Prompt(); got != c.want {
 				t.Errorf("Prompt = %q, want %q", got, c.want)
 			}
 		})
@@ -224,7 +224,7 @@ func sameFacts(t *testing.T, v *Request) {
 	if err != nil {
 		t.Fatalf("the spliced body is refused: %v\n%s", err, v.Body)
 	}
-	if v.Model != fresh.Model || v.MaxTokens != fresh.MaxTokens || v.N != fresh.N || v.Stream != fresh.Stream || v.Prompt != fresh.Prompt {
+	if v.Model != fresh.Model || v.MaxTokens != fresh.MaxTokens || v.N != fresh.N || v.Stream != fresh.Stream || v.Prompt() != fresh.Prompt() {
 		t.Errorf("facts %+v differ from the body's %+v", v, fresh)
 	}
 	if len(v.members) != len(fresh.members) {

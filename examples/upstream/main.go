@@ -20,7 +20,7 @@ import (
 // with ctx here and yield what comes, one chunk for each piece.
 func shout(_ context.Context, r *translate.Request) translate.Chunks {
 	return func(yield func(translate.Chunk, error) bool) {
-		text := strings.ToUpper(r.Prompt)
+		text := strings.ToUpper(r.Prompt())
 		content, _ := json.Marshal(text) // a string always marshals
 		object, part := "chat.completion", "message"
 		if r.Stream {
@@ -32,7 +32,7 @@ func shout(_ context.Context, r *translate.Request) translate.Chunks {
 			Whole:       !r.Stream,
 			Finish:      "stop",
 			OutputBytes: int64(len(text)),
-			Usage:       &translate.Usage{InputTokens: int64(len(r.Prompt)), OutputTokens: int64(len(text))},
+			Usage:       &translate.Usage{InputTokens: int64(len(r.Prompt())), OutputTokens: int64(len(text))},
 			Head:        &translate.Head{RequestID: "shout"},
 		}, nil)
 	}

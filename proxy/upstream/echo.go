@@ -16,7 +16,7 @@ func Echo(ctx context.Context, r *translate.Request) translate.Chunks {
 			yield(translate.Chunk{}, context.Cause(ctx))
 			return
 		}
-		text, _ := json.Marshal(r.Prompt)
+		text, _ := json.Marshal(r.Prompt())
 		object, part := "chat.completion", "message"
 		if r.Stream {
 			object, part = "chat.completion.chunk", "delta"
@@ -26,8 +26,8 @@ func Echo(ctx context.Context, r *translate.Request) translate.Chunks {
 				`":{"role":"assistant","content":` + string(text) + `},"finish_reason":"stop"}]}`),
 			Whole:       !r.Stream,
 			Finish:      "stop",
-			OutputBytes: int64(len(r.Prompt)),
-			Usage:       &translate.Usage{InputTokens: r.InputBytes, OutputTokens: int64(len(r.Prompt))},
+			OutputBytes: int64(len(r.Prompt())),
+			Usage:       &translate.Usage{InputTokens: r.InputBytes, OutputTokens: int64(len(r.Prompt()))},
 			Head:        &translate.Head{RequestID: "echo"},
 		}, nil)
 	}

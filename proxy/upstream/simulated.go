@@ -170,7 +170,7 @@ func (s *Simulated) answer(r *translate.Request, id string) *simulation {
 	a := &simulation{id: id, model: s.c.Model, askUsage: r.IncludeUsage || r.IncludeCost}
 	a.usage.InputTokens = max(1, r.InputBytes/bytesPerToken)
 	// The same question gets the same text, as at temperature 0.
-	random := rand.New(rand.NewPCG(s.c.Seed, hash(r.Prompt)))
+	random := rand.New(rand.NewPCG(s.c.Seed, hash(r.Prompt())))
 	for range max(1, r.N) {
 		tokens := tokenize(s.text(r, random))
 		if r.MaxTokens > 0 && int64(len(tokens)) > r.MaxTokens {
@@ -204,7 +204,7 @@ var remarks = []string{
 
 // text is what the model says.
 func (s *Simulated) text(r *translate.Request, random *rand.Rand) string {
-	question := strings.Join(strings.Fields(r.Prompt), " ")
+	question := strings.Join(strings.Fields(r.Prompt()), " ")
 	if short := []rune(question); len(short) > 200 {
 		question = string(short[:200]) + "..."
 	}

@@ -13,9 +13,17 @@ import (
 	"github.com/inference-router/inference-router/translate"
 )
 
-var question = &translate.Request{
-	Body: []byte(`{"messages":[{"role":"user","content":"why is the sky blue?"}]}`),
-	N:    1, Prompt: "why is the sky blue?", InputBytes: 80, Messages: 1,
+var question = asking("why is the sky blue?")
+
+// asking is the request with a prompt, of a known size.
+func asking(prompt string) *translate.Request {
+	content, _ := json.Marshal(prompt) // a string always marshals
+	r, err := translate.ParseRequest([]byte(`{"messages":[{"role":"user","content":` + string(content) + `}]}`))
+	if err != nil {
+		panic(err)
+	}
+	r.InputBytes = 80
+	return r
 }
 
 // with returns the question with something changed.
@@ -187,8 +195,10 @@ func TestSimulatedHonoursLimitAndChoices(t *testing.T) {
 }
 
 func TestSimulatedJSONMode(t *testing.T) {
+	schema := asking("a \"quoted\"\nthing")
+	schema.Schema = true
 	synctest.Test(t, func(t *testing.T) {
-		got := collect(t, NewSimulated(SimulatedConfig{Tier: "fast"}), with(func(r *translate.Request) { r.Schema, r.Prompt = true, "a \"quoted\"\nthing" }))
+		got := collect(t, NewSimulated(SimulatedConfig{Tier: "fast"}), schema)
 		var object struct{ Tier string }
 		if err := json.Unmarshal([]byte(got.text(0)), &object); err != nil || object.Tier != "fast" {
 			t.Errorf("content = %q: %v", got.text(0), err)

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestContract3_NamesOfUpstreams(t *testing.T) {
+	f := newFake(t, answersWell)
+	s := serveConfig(t, loopback+"tiers:\n  fast: ["+upstreamLine(f, "a")+"]\n  powerful: ["+upstreamLine(f, "b", "name: mine")+", "+upstreamLine(f, "b", "name: other")+"]\nmodels: {aliases: {one: openai/b, two: mine, three: b}, unknown: reject}\n")
+	for model, want := range map[string]string{"mine": "powerful", "other": "powerful", "b": "powerful", "openai/b": "powerful", "one": "powerful", "two": "powerful", "three": "powerful", "a": "fast", "openai/a": "fast"} {
+		a := s.do(t, "POST", "/v1/route", asking(model, "hi"))
+		if a.status != 200 || a.get("tier").String() != want || !a.get("forced").Bool() {
+			t.Errorf("%s: %d %s", model, a.status, a.body)
+		}
+		if m := s.do(t, "GET", "/v1/models/"+model, ""); m.status != 200 {
+			t.Errorf("GET /v1/models/%s: %d", model, m.status)
+		}
+	}
+}
+
+func TestContract2_ErrorsOfValuesHaveAPlace(t *testing.T) {
+	for _, tt := range []struct{ config, want string }{
+		{"strategy: [{latency: {window_size: 5000}}]\n", "config.yaml:6:36: strategy[0].latency.window_size: "},
+		{"budgets: [{scope: user, usd: 9000000, per: day}]\n", "config.yaml:6:30: budgets[0].usd: "},
+		{"budgets: [{scope: user, usd: 1, per: day}, {scope: user, usd: 2, per: day}]\n", "config.yaml:6:44: budgets[1]: "},
+		{"redis: {url: 'http://x'}\n", "config.yaml:6:14: redis.url: "},
+		{"server: {listen: 127.0.0.1:99999}\n", "config.yaml:"},
+		{"log: {decisions: /nonexistent/dir/file}\n", ""},
+		{"fallback: ${NOWHERE_SET}\n", "config.yaml:6:11: fallback: environment variable NOWHERE_SET is not set"},
+		{"models: {aliases: {x: nothing}}\n", "config.yaml:6:23: models.aliases.x: "},
+		{"timeouts: {idle: 0s}\n", "config.yaml:6:18: timeouts.idle: "},
+		{"retries: {max_attempts: 0}\n", "config.yaml:6:25: retries.max_attempts: "},
+		{"translate: {image_hosts: [x]}\n", "config.yaml:6:"},
+		{"embeddings: [{provider: simulatd, model: x}]\n", "config.yaml:6:25: embeddings[0].provider: "},
+		{"embeddings: [{provider: groq, model: x, api_key: k, params: {set: {a: 1}}}]\n", "config.yaml:6:61: embeddings[0].params: "},
+	} {
+		t.Run(tt.config, func(t *testing.T) {
+			o := runProgram(t, map[string]string{"config.yaml": threeSimulated + tt.config}, nil, "check")
+			if tt.want == "" {
+				o = runProgram(t, map[string]string{"config.yaml": threeSimulated + tt.config}, nil)
+			}
+			if o.code != 1 || !strings.Contains(o.err, tt.want) {
+				t.Errorf("exit %d: %s%s", o.code, o.out, o.err)
+			}
+		})
+	}
+}
+
+func TestFaultT25_ASlowReaderHoldsTheUpstreamBack(t *testing.T) {
+	var sent atomic.Int64
+	event := []byte(`data: {"choices":[{"index":0,"delta":{"content":"` + strings.Repeat("x", 10_000) + `"}}]}` + "\n\n")
+	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for r.Context().Err() == nil && sent.Load() < 100<<20 {
+			n, err := w.Write(event)
+			sent.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	})
+	s := serveConfig(t, oneTierOf(upstreamLine(f, "m")))
+	c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	body := asking("auto", "x", `"stream":true`)
+	_, _ = fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	if _, err := io.ReadFull(c, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	last, same := int64(-1), 0
+	eventually(t, "the upstream is held back", func() bool {
+		if now := sent.Load(); now == last && now > 0 {
+			same++
+		} else {
+			last, same = now, 0
+		}
+		return same > 50
+	})
+	if last > 30<<20 {
+		t.Errorf("%d MiB were taken from the upstream for a client that reads nothing", last>>20)
+	}
+	if rss := residentMemory(t, s); rss > 150<<20 {
+		t.Errorf("%d MiB of memory", rss>>20)
+	}
+}
+
+// residentMemory is what the program's pages take, in bytes.
+func residentMemory(t *testing.T, s *served) int64 {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		t.Skip("no /proc here")
+	}
+	_, rest, _ := bytes.Cut(b, []byte("VmRSS:"))
+	var kib int64
+	_, _ = fmt.Sscan(string(rest), &kib)
+	return kib << 10
+}
+
+func TestFaultT14_MemoryOfALongLine(t *testing.T) {
+	piece := []byte(strings.Repeat("x", 1<<20))
+	f := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"`)
+		for range 100 {
+			_, _ = w.Write(piece)
+		}
+		_, _ = io.WriteString(w, `"}}]}`+"\n\ndata: "+events[3]+"\n\ndata: [DONE]\n\n")
+	})
+	s := serveConfig(t, oneTierOf(upstreamLine(f, "m")))
+	s.chat(t, asking("auto", "x"))
+	before := residentMemory(t, s)
+	a := s.chat(t, asking("auto", "x", `"stream":true`))
+	if len(a.body) < 100<<20 || !strings.HasSuffix(a.body, "[DONE]\n\n") {
+		t.Errorf("%d bytes, ending in %.40q", len(a.body), a.body[max(0, len(a.body)-40):])
+	}
+	if grown := residentMemory(t, s) - before; grown > 40<<20 {
+		t.Errorf("memory grew by %d MiB", grown>>20)
+	}
+}
+
+func TestContract3_ManyStreamsAtOnce(t *testing.T) {
+	release := make(chan struct{})
+	f := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
+		sse(w, events[0], events[1])
+		<-release
+		sse(w, append(append([]string{}, events[2:]...), usageEvent, "[DONE]")...)
+	})
+	s := serveConfig(t, oneTierOf(upstreamLine(f, "m"))+hardBudget)
+	const n = 300
+	all := make(chan answered, n)
+	for range n {
+		go func() { all <- s.chat(t, asking("auto", "x", `"stream":true`, `"max_tokens":50`)) }()
+	}
+	eventually(t, "all streams run", func() bool { return len(f.seen()) == n })
+	start := time.Now()
+	if a := s.do(t, "GET", "/metrics", ""); !strings.Contains(a.body, "router_requests_in_flight 300") || time.Since(start) > time.Second {
+		t.Errorf("metrics with %d streams took %v", n, time.Since(start))
+	}
+	close(release)
+	for range n {
+		if a := <-all; a.trailer.Get("X-Router-Cost-Usd") != "0.0002" || len(dataOf(a.body)) != 5 {
+			t.Fatalf("%s %v", a.body, a.trailer)
+		}
+	}
+	if spent := s.nothingReserved(t); spent != "0.06" {
+		t.Errorf("spent %s, want 0.06", spent)
+	}
+}
