@@ -35,9 +35,11 @@ type slice struct {
 
 const (
 	// A slice is this part of the limit at most, if that is enough for two
-	// requests, and this part of what remains at most.
+	// requests, and this part of what remains at most. Nor is it more than so
+	// many requests need: when a replica dies, all of its slices are charged.
 	sliceOfLimit   = 50
 	sliceOfRest    = 4
+	sliceRequests  = 32
 	sliceIdle      = 10 * time.Second
 	tendEvery      = time.Second
 	maxSlices      = 50_000
@@ -112,7 +114,7 @@ func (s *sliceSet) setAside(r *Redis, share redisShare, status Status) {
 	v := share.view
 	v.mu.Lock()
 	rest := share.limit.Amount - status.Spent - status.Reserved - v.sliced
-	size := min(max(share.limit.Amount/sliceOfLimit, 2*v.largest), rest/sliceOfRest)
+	size := min(max(share.limit.Amount/sliceOfLimit, 2*v.largest), sliceRequests*v.largest, rest/sliceOfRest)
 	useful := size > 0 && size >= v.largest && v.ends > r.store.now() && time.Since(v.wanted) > sliceIdle
 	v.mu.Unlock()
 	if !useful {

@@ -15,6 +15,7 @@ func (q *request) begin(r *replica) {
 	q.began, q.by = time.Now(), r
 	if !q.user.isRich() {
 		q.user.past = append(q.user.past, q)
+		q.user.served[r] = true
 	}
 }
 
@@ -54,7 +55,11 @@ func (d *disturbances) settledBy(t time.Time) time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	by := t.Add(settlesIn)
-	for _, s := range d.spans {
+	first := len(d.spans)
+	for first > 0 && (d.spans[first-1].to.IsZero() || d.spans[first-1].to.Add(recoversIn).After(t)) {
+		first--
+	}
+	for _, s := range d.spans[first:] {
 		if s.to.IsZero() && s.from.Before(by) {
 			return time.Now().Add(time.Hour) // not yet over
 		}
@@ -90,33 +95,41 @@ func (s *stage) judgeDenial(q *request) {
 	defer u.mu.Unlock()
 	q.denied = true
 	taken := s.deadSlices(u)
+	kept := u.past[:0]
 	for _, p := range u.past {
-		if p != q {
-			taken += s.mostHeld(p, q.began)
+		if p.denied {
+			continue // itself too
 		}
+		held, final := s.mostHeld(p, q.began)
+		if final {
+			u.settled += held
+			continue
+		}
+		taken += held
+		kept = append(kept, p)
 	}
-	if taken+q.worstCase() <= u.limit {
+	clear(u.past[len(kept):])
+	u.past = kept
+	if taken += u.settled; taken+q.worstCase() <= u.limit {
 		s.tally.falseDeny.Add(1)
 	}
 }
 
 // mostHeld bounds what a request has taken of its user's budget at any time
-// since then.
-func (s *stage) mostHeld(p *request, then time.Time) budget.Nanodollars {
-	if p.denied {
-		return 0
-	}
-	held := budget.Nanodollars(p.held.Load())
+// since then, and says whether that will not change any more.
+func (s *stage) mostHeld(p *request, then time.Time) (held budget.Nanodollars, final bool) {
+	held = budget.Nanodollars(p.held.Load())
 	if !p.answered || held == 0 {
 		held = max(held, p.worstCase())
 	}
-	if !p.ended.IsZero() {
-		by := s.disturbed.settledBy(p.ended)
-		if by.Before(then) && !p.by.diedIn(p.began, by) {
-			return budget.Nanodollars(p.charged.Load())
-		}
+	if p.ended.IsZero() {
+		return held, false
 	}
-	return held
+	by := s.disturbed.settledBy(p.ended)
+	if final = by.Before(then); final && !p.by.diedIn(p.began, by) {
+		held = budget.Nanodollars(p.charged.Load())
+	}
+	return held, final
 }
 
 // deadSlices bounds what replicas had set aside of a budget when they died:
@@ -126,15 +139,10 @@ func (s *stage) deadSlices(u *user) (sum budget.Nanodollars) {
 		return 0
 	}
 	most := max(u.limit/50, 2*models["c"].price.WorstCase(1000, mostOutput))
-	seen := map[*replica]bool{}
-	for _, p := range u.past {
-		if seen[p.by] {
-			continue
-		}
-		seen[p.by] = true
-		p.by.mu.Lock()
-		sum += most * budget.Nanodollars(len(p.by.downs))
-		p.by.mu.Unlock()
+	for r := range u.served {
+		r.mu.Lock()
+		sum += most * budget.Nanodollars(len(r.downs))
+		r.mu.Unlock()
 	}
 	return sum
 }

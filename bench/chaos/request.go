@@ -19,14 +19,18 @@ type user struct {
 	uncertain atomic.Int64 // attempts whose bill only the upstream knows
 	refusals  atomic.Int64 // 429, budget exceeded
 
-	mu   sync.Mutex
-	past []*request // only of users with small budgets
+	mu sync.Mutex
+	// Only of users with small budgets:
+	past    []*request         // those whose part of the budget may still change
+	settled budget.Nanodollars // the part of the others
+	served  map[*replica]bool
 }
 
 // poor gives the user a small budget.
 func (u *user) poor(limit float64) {
 	u.limit = budget.Nanodollars(max(limit, 10*averageCost))
 	u.header = u.limit.USD()
+	u.served = map[*replica]bool{}
 }
 
 func (u *user) isRich() bool { return u.header == "" }
