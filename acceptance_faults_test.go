@@ -1169,4 +1169,9 @@ func TestFaultP15_LogsHoldNothingUp(t *testing.T) {
 			t.Fatalf("request %d: %d", i, resp.StatusCode)
 		}
 	}
+	client.CloseIdleConnections()
+	s.signal(t, syscall.SIGTERM)
+	if code := s.exit(t); code != 0 {
+		t.Errorf("exit %d", code)
+	}
 }

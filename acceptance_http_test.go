@@ -265,8 +265,9 @@ func TestContract3_Routes(t *testing.T) {
 			t.Errorf("bad max_tokens: %s", bad.body)
 		}
 		for body, want := range map[string]string{`{"prompt":5}`: "prompt must be a string", `{"prompt":"x","messages":"no"}`: "messages must be an array", `{"prompt":"x","max_tokens":1.5}`: "max_tokens must be a whole number",
-			`{"prompt":"x","temperature":"hot"}`: "temperature must be a number", `{"prompt":"x","metadata":[]}`: "metadata must be an object", `[]`: "the body must be an object", `{"prompt":"x"} {}`: "not valid JSON"} {
-			if a := s.do(t, "POST", "/query", body); a.status != 400 || !strings.Contains(a.get("error.message").String(), want) || a.get("error.code").String() == "" {
+			`{"prompt":"x","temperature":"hot"}`: "temperature must be a number", `{"prompt":"x","metadata":[]}`: "metadata must be an object", `[]`: "the body must be an object", `{"prompt":"x"} {}`: "not valid JSON", `{"prompt":"x","metadata":{"budget_usd":-1}}`: "metadata.budget_usd", `{"prompt":"x","metadata":{"budget_usd":1e3}}`: "metadata.budget_usd",
+			`{"prompt":"x","metadata":{"user_id":"a\u0000"}}`: "metadata.user_id"} {
+			if a := s.do(t, "POST", "/query", body); a.status != 400 || !strings.Contains(a.get("error.message").String(), want) {
 				t.Errorf("%s: %d %s, want %s", body, a.status, a.body, want)
 			}
 		}
