@@ -98,8 +98,10 @@ func (s *Server) consume(ctx, call context.Context, j *journey, a *attempt, watc
 		if a.ttft > 0 {
 			watch.touch()
 		} else {
+			if !watch.begin() {
+				return context.Cause(call)
+			}
 			a.ttft = time.Since(a.start)
-			watch.begin()
 			j.answering(a, chunk.Head)
 		}
 		if chunk.Whole || chunk.Done {
