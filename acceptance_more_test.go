@@ -16,7 +16,6 @@ import (
 )
 
 func TestContract5_ABudgetThatDowngradesWorksWithoutTheCostStrategy(t *testing.T) {
-	t.Skip("not decided: without the cost strategy such a budget has no effect yet")
 	f := newFake(t, answersWell)
 	const hard = "compare B-trees vs LSM trees"
 	s := serveConfig(t, threeTiersOf(f)+"budgets: [{scope: user, usd: 0.001, per: day, on_exhausted: downgrade}]\n")

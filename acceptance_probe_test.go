@@ -159,3 +159,95 @@ func TestContract3_ManyStreamsAtOnce(t *testing.T) {
 		t.Errorf("spent %s, want 0.06", spent)
 	}
 }
+
+func TestFaultT02_FailoverAfterAnEventThatShowsNothing(t *testing.T) {
+	long := strings.Repeat("word ", 10_000) // beyond what small buffers hold
+	good := newFake(t, answersWell)
+	for _, tt := range []struct{ name, path, body, first string }{
+		{"a role only, as text", "/query/stream", `{"prompt":"` + long + `"}`, events[0]},
+		{"usage only", "/v1/chat/completions", asking("fast", long, `"stream":true`), usageEvent},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bad := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+				sse(w, tt.first)
+				time.Sleep(20 * time.Millisecond)
+				resets(w, r)
+			})
+			s := serveConfig(t, oneTierOf(upstreamLine(bad, "bad"), upstreamLine(good, "good"))+hardBudget)
+			a := s.do(t, "POST", tt.path, tt.body)
+			if strings.Contains(a.body, "[error: ") || strings.Contains(a.body, `"error"`) { // no failover is fine, too
+				t.Logf("%.300s", a.body)
+			} else if got := good.last(t).body; !strings.Contains(got, long) || !strings.Contains(a.body, "Pa") {
+				t.Errorf("%d %.300s; the second upstream got %d bytes: %.100s", a.status, a.body, len(got), got)
+			}
+			s.nothingReserved(t)
+		})
+	}
+}
+
+func TestFaultT18_LongRequests(t *testing.T) {
+	long := strings.Repeat("word ", 10_000)
+	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if strings.Contains(string(body), "stream_options") {
+			answersWith(400, `{"error":{"message":"Unknown parameter: 'stream_options'."}}`)(w, r)
+			return
+		}
+		if !strings.Contains(string(body), long) {
+			t.Errorf("the body is gone: %.100s", body)
+		}
+		sse(w, append(append([]string{}, events...), "[DONE]")...)
+	})
+	s := serveConfig(t, oneTierOf(upstreamLine(f, "m")))
+	for range 3 {
+		if a := s.chat(t, asking("auto", long, `"stream":true`)); a.status != 200 || len(dataOf(a.body)) != 5 {
+			t.Errorf("%d %.200s", a.status, a.body)
+		}
+	}
+}
+
+func TestFaultR23_EachAttemptGetsTheWholeRequest(t *testing.T) {
+	for _, size := range []int{10, 5_000, 50_000, 500_000} {
+		long := strings.Repeat("é", size)
+		bad := newFake(t, answersWith(500, `{}`))
+		good := newFake(t, answersWell)
+		s := serveConfig(t, oneTierOf(upstreamLine(bad, "bad-with-a-long-name"), upstreamLine(bad, "b"), upstreamLine(good, "good")))
+		for _, stream := range []string{"true", "false"} {
+			if a := s.chat(t, asking("auto", long, `"stream":`+stream)); a.status != 200 {
+				t.Errorf("%d bytes: %d %.200s", size, a.status, a.body)
+			}
+			first, last := bad.last(t).body, good.last(t).body
+			if strings.Replace(first, `"model":"b"`, `"model":"good"`, 1) != last {
+				t.Errorf("%d bytes: the attempts differ: %.200s and %.200s", size, first, last)
+			}
+		}
+	}
+}
+
+func TestContract3_RequestsDoNotMix(t *testing.T) {
+	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		id := bytes.Count(body, []byte("z"))
+		user := string(body[bytes.Index(body, []byte("~"))+1 : bytes.LastIndex(body, []byte("~"))])
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"choices":[{"index":0,"message":{"role":"assistant","content":"%s-%d"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`, user, id)
+	})
+	s := serveConfig(t, oneTierOf(upstreamLine(f, "m"))+hardBudget)
+	done := make(chan struct{})
+	for worker := range 8 {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for i := range 25 {
+				n := (worker*7919+i*104729)%60_000 + 1
+				user := fmt.Sprintf("u%d.%d", worker, i)
+				a := s.chat(t, asking("auto", "~"+user+"~"+strings.Repeat("z", n)), "X-Router-User", user, "X-Request-Id", user)
+				if want := fmt.Sprintf("%s-%d", user, n); a.get("choices.0.message.content").String() != want || a.header.Get("X-Request-Id") != user {
+					t.Errorf("%s: %d %.200s", want, a.status, a.body)
+				}
+			}
+		}()
+	}
+	for range 8 {
+		<-done
+	}
+}

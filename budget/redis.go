@@ -202,6 +202,10 @@ func (r *Redis) Reset(ctx context.Context) error {
 	if err := r.beat(ctx, "reset"); err != nil {
 		return fmt.Errorf("reset budgets: %w: %w", ErrUnavailable, err)
 	}
+	if r.store.cluster {
+		// The others learn of it by their next beat, not by their next call.
+		r.queue.pause(beatEvery + patience)
+	}
 	return nil
 }
 

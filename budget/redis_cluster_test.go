@@ -43,6 +43,9 @@ func clusterURL(nodes []*redisServer) string {
 }
 
 func TestRedisCluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes its time")
+	}
 	nodes := startCluster(t)
 	t.Run("keeps the contract", func(t *testing.T) { clusterContract(t, clusterURL(nodes)) })
 	t.Run("never overspends, also while a slot moves", func(t *testing.T) { clusterAudit(t, nodes) })
@@ -176,6 +179,9 @@ func startSentinels(t testing.TB, sentinels int) (master, replica *redisServer, 
 }
 
 func TestRedisSentinel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes its time")
+	}
 	master, replica, url := startSentinels(t, 3)
 	t.Run("keeps the contract", func(t *testing.T) { sentinelContract(t, url) })
 	t.Run("fails over", func(t *testing.T) { sentinelFailover(t, master, replica, url) })

@@ -399,17 +399,21 @@ func (l *redisLease) denied(calls []*call, target Nanodollars) error {
 	return &ExceededError{Budget: *worst, Needed: target - l.held}
 }
 
-// undo gives back what the first parts have just admitted.
+// undo gives back what the first parts have just admitted. It waits for that:
+// the caller may well ask for less next.
 func (l *redisLease) undo(parts int) {
-	r := l.ledger
-	if l.held == 0 {
-		// An error means that the ledger is closed: the lease will run out.
-		_ = r.queue.add(&settlement{lease: l, parts: l.parts[:parts:parts], tombstone: "D"})
+	q := &l.ledger.queue
+	until := time.Now().Add(2 * l.ledger.store.timeout)
+	if l.held > 0 {
+		for _, c := range l.holds(l.held, "t")[:parts] {
+			_ = q.do([]*call{c}, until) // when it fails, too much is held until the request is settled
+		}
 		return
 	}
-	for _, c := range l.holds(l.held, "t")[:parts] {
-		// When it fails, too much is held until the request is settled.
-		_ = r.queue.do([]*call{c}, time.Now().Add(2*r.store.timeout))
+	s := &settlement{lease: l, parts: l.parts[:parts:parts], tombstone: "D"}
+	calls := s.calls(l.ledger)
+	if err := q.do(calls, until); err != nil || !l.ledger.settled(s, calls) {
+		_ = q.add(s) // an error means that the ledger is closed: the lease will run out
 	}
 }
 

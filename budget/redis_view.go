@@ -112,8 +112,8 @@ func (s *viewShard) sweep(now int64) (dropped int) {
 		}
 		if v.limit.Scope == ScopeUser {
 			delete(s.byKey, key)
+			dropped++
 		}
-		dropped++
 	}
 	return dropped
 }

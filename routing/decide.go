@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -55,6 +56,7 @@ func (j *journey) route() {
 		return
 	}
 	j.demand()
+	j.afford()
 	probes := uint64(0)
 	for i, s := range j.rt.strategies {
 		v := s.Narrow(j.r, j.tiers)
@@ -94,6 +96,19 @@ func (j *journey) allow() bool {
 		return false
 	}
 	return true
+}
+
+// afford keeps the cheapest tier alone once a budget that does not reject is
+// used up. A cost strategy would have said so itself.
+func (j *journey) afford() {
+	if j.r.Used < 1 || j.rt.weighsCost {
+		return
+	}
+	cheapest := slices.MinFunc(j.tiers, func(a, b *Tier) int { return cmp.Compare(a.Price, b.Price) })
+	j.tiers = append(j.tiers[:0], cheapest)
+	reason := "the " + cmp.Or(j.r.UsedBudget, "request's") + " budget is used up, which leaves " + cheapest.Name
+	j.step("budget", reason)
+	j.also = append(j.also, reason)
 }
 
 // take narrows to a strategy's verdict.

@@ -178,6 +178,7 @@ type Router struct {
 	latency     *Latency    // the chain's, nil when it has none
 	complexity  *Complexity // the chain's, else one with the default rules
 	context     int64       // the smallest known context window
+	weighsCost  bool        // a cost strategy is in the chain
 }
 
 // placed is a strategy at its place in the chain.
@@ -296,6 +297,9 @@ func (rt *Router) addStrategies(strategies []Strategy) error {
 				return fmt.Errorf("strategy %d (%s): %w", i+1, step, err)
 			}
 			s = bound
+		}
+		if _, ok := s.(*Cost); ok {
+			rt.weighsCost = true
 		}
 		rt.strategies = append(rt.strategies, placed{step, s})
 		rt.name = single
