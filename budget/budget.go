@@ -89,8 +89,8 @@ func (e *ExceededError) Error() string {
 // budget's policy forbids going on without it.
 var ErrUnavailable = errors.New("budget store unavailable")
 
-// Reservation is an admitted Hold. Its methods may be repeated; Settle takes
-// effect once. Safe for concurrent use.
+// Reservation is an admitted Hold. Settle takes effect once, however often it
+// is called; nothing does after it. Safe for concurrent use.
 type Reservation struct {
 	ID string
 	// Budgets are the limits as they stood right after the reservation, in

@@ -61,6 +61,7 @@ func testLedger(t *testing.T, on func(t *testing.T, test func(*testing.T, stage)
 		{"remaining counts the actual cost", contractRemaining},
 		{"a window's reservations settle into it", contractWindow},
 		{"a budget named twice is held once", contractTwice},
+		{"a window read anew is the same", contractReload},
 		{"a limit of 0 admits nothing", contractZero},
 		{"the budgets in use are known", contractKnown},
 		{"concurrent reservations never exceed a limit", contractConcurrent},
@@ -427,6 +428,24 @@ func contractTwice(t *testing.T, s stage) {
 	refuse(t, s.a, 11*cent, userDay("ann", 40*cent), userDay("ann", dollar))
 	settle(t, r, cent)
 	wantCounts(t, s, userDay("ann", dollar), cent, 0)
+}
+
+func contractReload(t *testing.T, s stage) {
+	limit := func() Limit {
+		berlin, err := time.LoadLocation("Europe/Berlin") // another pointer each time
+		if err != nil {
+			t.Fatal(err)
+		}
+		day, err := ParseWindow("day", berlin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Limit{Scope: ScopeUser, Subject: "ann", Window: day, Amount: dollar, Hard: true}
+	}
+	settle(t, reserve(t, s.a, dollar, limit()), dollar)
+	wantCounts(t, s, limit(), dollar, 0)
+	refuse(t, s.a, 1, limit())
+	wantCounts(t, s, userDay("ann", dollar), 0, 0) // a day in UTC is another
 }
 
 func contractZero(t *testing.T, s stage) {

@@ -183,7 +183,7 @@ func (m *Memory) open(l *memoryLease, limits []Limit, now time.Time) {
 
 // bucket finds or makes the bucket of a limit.
 func (m *Memory) bucket(limit *Limit, now time.Time) *bucket {
-	key := bucketKey{limit.Scope, limit.Subject, limit.Window}
+	key := bucketKey{limit.Scope, limit.Subject, windowName(limit.Window)}
 	shard := &m.buckets[maphash.String(m.seed, limit.Subject)%memoryShards]
 	shard.mu.RLock()
 	b := shard.byKey[key]
@@ -208,8 +208,25 @@ func (m *Memory) bucket(limit *Limit, now time.Time) *bucket {
 type bucketKey struct {
 	scope   Scope
 	subject string
-	window  Window
+	window  string
 }
+
+// windowName names a window by what it does: windows that a reload of the
+// configuration has read anew are the same, though their zones are other
+// pointers.
+func windowName(w Window) string {
+	if w == (Window{}) {
+		return ""
+	}
+	if name, ok := windowNames.Load(w); ok {
+		return name.(string)
+	}
+	name, _ := w.At(time.Unix(0, 0))
+	windowNames.Store(w, name)
+	return name
+}
+
+var windowNames sync.Map // Window -> string; as many as were ever configured
 
 // bucketShard holds the buckets of some subjects.
 type bucketShard struct {

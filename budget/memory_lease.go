@@ -84,7 +84,8 @@ func (l *memoryLease) statuses(limits []Limit) []Status {
 	for i, limit := range limits {
 		for j := range l.shares {
 			s := &l.shares[j]
-			if s.limit.Scope == limit.Scope && s.limit.Subject == limit.Subject && s.limit.Window == limit.Window {
+			if s.limit.Scope == limit.Scope && s.limit.Subject == limit.Subject &&
+				windowName(s.limit.Window) == windowName(limit.Window) {
 				all[i] = s.page.status(limit)
 				break
 			}

@@ -78,6 +78,7 @@ type Redis struct {
 	stop     chan struct{}
 	stopped  sync.WaitGroup
 	closed   atomic.Bool
+	alarmed  atomic.Int64 // local ms
 
 	// freshFor is how old a local reading may be before the store is asked.
 	freshFor time.Duration
@@ -93,6 +94,8 @@ const (
 	beatEvery = 250 * time.Millisecond
 	// Requests that wait for a data set to be complete do not look more often.
 	beatAtMost = 5 * time.Millisecond
+	// Counts that cannot be read are logged no more often.
+	alarmEvery = 10 * time.Second
 	// After a loss of data the replicas get this long to bring back what they
 	// know, less if all have done so.
 	recoveryWait = 1500 * time.Millisecond

@@ -346,7 +346,9 @@ func indexByte(s string, b byte) int {
 func (r *Redis) heard(c *call, shares []redisShare) (verdict byte, err error) {
 	if c.err != nil {
 		r.store.count.corrupt.Add(1)
-		r.log.Error("budget counts in redis cannot be read", "error", c.err)
+		if last, now := r.alarmed.Load(), r.store.local(); now-last > alarmEvery.Milliseconds() && r.alarmed.CompareAndSwap(last, now) {
+			r.log.Error("budget counts in redis cannot be read", "error", c.err)
+		}
 		return 0, fmt.Errorf("%w: %w", errCorrupt, c.err)
 	}
 	a, ok := parseAnswer(c.reply)

@@ -2,7 +2,7 @@ package budget
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // Redis names scripts by it
+	"crypto/sha1" // Redis names scripts by it
 	"crypto/tls"
 	_ "embed"
 	"encoding/hex"
@@ -24,7 +24,7 @@ import (
 type script struct{ text, sha string }
 
 func newScript(text string) *script {
-	sum := sha1.Sum([]byte(text)) //nolint:gosec // not for security
+	sum := sha1.Sum([]byte(text))
 	return &script{text: text, sha: hex.EncodeToString(sum[:])}
 }
 

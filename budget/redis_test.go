@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -92,4 +93,32 @@ func (s *redisServer) scriptTime() time.Duration {
 	usec, _, _ := strings.Cut(rest, ",")
 	n, _ := strconv.ParseInt(usec, 10, 64)
 	return time.Duration(n) * time.Microsecond
+}
+
+func TestRedisReservesInOneRoundTrip(t *testing.T) {
+	s := startRedis(t)
+	// Replies are counted where they pass: one for each round trip, as they are
+	// short and sent at once.
+	var replies atomic.Int64
+	addr := lossyProxy(t, s.addr(), func() bool { replies.Add(1); return false })
+	r := newReplica(t, RedisConfig{URL: "redis://" + addr, Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient})
+	r.freshFor = beatEvery
+	month, err := ParseWindow("month", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits := []Limit{userDay("ann", 1000*dollar), globalDay(1000 * dollar),
+		{Scope: ScopeUser, Subject: "ann", Window: month, Amount: 1000 * dollar, Hard: true}}
+	reserve(t, r, cent, limits...)
+	r.beating.Lock() // no beats meanwhile
+	before := replies.Load()
+	for range 100 {
+		reserve(t, r, 0, limits...) // a look at what is known already
+		reserve(t, r, cent, limits...)
+	}
+	got := replies.Load() - before
+	r.beating.Unlock()
+	if got < 100 || got > 103 { // a connection may have been opened
+		t.Errorf("100 reservations took %d round trips", got)
+	}
 }

@@ -74,7 +74,7 @@ func newViews(cluster bool, prefix string) *views {
 
 // get finds or makes the view of a limit's current window.
 func (vs *views) get(limit Limit, now int64) *view {
-	key := bucketKey{limit.Scope, limit.Subject, limit.Window}
+	key := bucketKey{limit.Scope, limit.Subject, windowName(limit.Window)}
 	shard := &vs.shards[shardOf(limit.Subject)]
 	shard.mu.Lock()
 	defer shard.mu.Unlock()

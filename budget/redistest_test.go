@@ -142,9 +142,13 @@ func freePort(t testing.TB) int {
 	return 0
 }
 
-var nextPort atomic.Int64
-
-func init() { nextPort.Store(int64(os.Getpid()) * 37 % 10000) }
+// nextPort begins elsewhere in every process, so that tests of other packages
+// are not met.
+var nextPort = func() *atomic.Int64 {
+	var n atomic.Int64
+	n.Store(int64(os.Getpid()) * 37 % 10000)
+	return &n
+}()
 
 // newReplica makes a ledger that ends with the test.
 func newReplica(t testing.TB, c RedisConfig) *Redis {

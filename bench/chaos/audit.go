@@ -82,7 +82,7 @@ func (v *verdict) user(u *user, a account, kills bool) {
 	case a.leases > 0 && kills && charged <= a.spent() && a.spent() <= charged+a.expired:
 		v.inBounds++
 	default:
-		v.fail("%s: %d counted, %d owed for %d billed, %d of %d expired leases", u.name, a.spent(), charged, invoice, a.expired, a.leases)
+		v.fail("%s: %d counted, %d owed for %d billed, %d charged for %d expired leases", u.name, a.spent(), charged, invoice, a.expired, a.leases)
 	}
 	if u.uncertain.Load() == 0 && a.leases == 0 && a.spent() != invoice {
 		v.fail("%s: %d counted, %d billed with certainty", u.name, a.spent(), invoice)
