@@ -264,6 +264,13 @@ func TestContract3_Routes(t *testing.T) {
 		if bad := s.do(t, "POST", "/query", `{"prompt":"x","max_tokens":"many"}`); bad.status != 400 || bad.get("error.param").String() != "max_tokens" {
 			t.Errorf("bad max_tokens: %s", bad.body)
 		}
+		for body, want := range map[string]string{`{"prompt":5}`: "prompt must be a string", `{"prompt":"x","messages":"no"}`: "messages must be an array", `{"prompt":"x","max_tokens":1.5}`: "max_tokens must be a whole number",
+			`{"prompt":"x","temperature":"hot"}`: "temperature must be a number", `{"prompt":"x","metadata":[]}`: "metadata must be an object", `[]`: "the body must be an object", `{"prompt":"x"} {}`: "not valid JSON", `{"prompt":"x","metadata":{"budget_usd":-1}}`: "metadata.budget_usd", `{"prompt":"x","metadata":{"budget_usd":1e3}}`: "metadata.budget_usd",
+			`{"prompt":"x","metadata":{"user_id":"a\u0000"}}`: "metadata.user_id"} {
+			if a := s.do(t, "POST", "/query", body); a.status != 400 || !strings.Contains(a.get("error.message").String(), want) {
+				t.Errorf("%s: %d %s, want %s", body, a.status, a.body, want)
+			}
+		}
 		for _, body := range []string{`{"prompt":"x","Tier":"powerful"}`, `{"prompt":"x","prompt":"y"}`, `{"prompt":"x","tier":"fast","TIER":"powerful"}`} {
 			if bad := s.do(t, "POST", "/query", body); bad.status != 400 {
 				t.Errorf("%s: %d, want 400 for a duplicate or case-variant name", body, bad.status)
@@ -491,6 +498,9 @@ func TestContract4_UpstreamErrors(t *testing.T) {
 				f.now(tt.script)
 				a := s.chat(t, asking("auto", "x", more))
 				a.wantError(t, tt.status, tt.kind, tt.code)
+				if n := a.header.Get("X-Router-Attempts"); n != "1" && n != "2" {
+					t.Errorf("X-Router-Attempts %q of an error", n)
+				}
 				for name, want := range tt.headers {
 					a.wantHeader(t, name, want)
 				}

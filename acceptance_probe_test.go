@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -250,4 +251,59 @@ func TestContract3_RequestsDoNotMix(t *testing.T) {
 	for range 8 {
 		<-done
 	}
+}
+
+func TestContract5_WhatIsOutsideTheScore(t *testing.T) {
+	f := newFake(t, answersWell)
+	s := serveConfig(t, threeTiersOf(f))
+	for _, tt := range []struct{ name, body, tier string }{
+		{"plain", asking("auto", "hi"), "fast"},
+		{"tools", asking("auto", "hi", `"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}]`), "balanced"},
+		{"a JSON schema", asking("auto", "hi", `"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"object"}}}`), "balanced"},
+		{"a forced tier with tools", asking("fast", "hi", `"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}]`), "fast"},
+		{"an empty prompt", asking("auto", ""), "fast"},
+		{"text in parts", `{"messages":[{"role":"user","content":[{"type":"text","text":"compare B-trees"},{"type":"text","text":"vs LSM trees"}]}]}`, "powerful"},
+		{"a long system prompt", `{"messages":[{"role":"system","content":"` + strings.Repeat("analyse and prove. ", 2000) + `"},{"role":"user","content":"hi"}]}`, "fast"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if a := s.do(t, "POST", "/v1/route", tt.body); a.get("tier").String() != tt.tier {
+				t.Errorf("%s, want %s", a.body, tt.tier)
+			}
+		})
+	}
+}
+
+func TestContract6_AnonymousIsRefusedEverywhere(t *testing.T) {
+	f := newFake(t, answersWell)
+	s := serveConfig(t, oneTierOf(upstreamLine(f, "m"))+"identity: {anonymous: reject}\nembeddings: [{provider: vllm, model: e, base_url: '"+f.URL+"/v1', price: {input: 1}}]\n")
+	for path, body := range map[string]string{"/v1/chat/completions": asking("auto", "x"), "/query": `{"prompt":"x"}`, "/query/stream": `{"prompt":"x"}`, "/v1/embeddings": `{"input":"x"}`, "/v1/route": asking("auto", "x")} {
+		a := s.do(t, "POST", path, body)
+		if a.status != 401 || a.get("error.type").String() != "authentication_error" {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	if len(f.seen()) != 0 {
+		t.Error("a refused request was sent")
+	}
+}
+
+func TestContract10_AReloadKeepsThePriceOfARunningRequest(t *testing.T) {
+	release, running := make(chan struct{}), make(chan struct{}, 1)
+	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		running <- struct{}{}
+		<-release
+		answersWell(w, r)
+	})
+	s := serveConfig(t, oneTierOf(upstreamLine(f, "m"))+hardBudget)
+	done := make(chan answered, 1)
+	go func() { done <- s.chat(t, asking("auto", "x")) }()
+	<-running
+	write(t, s.dir+"/config.yaml", strings.ReplaceAll(oneTierOf(upstreamLine(f, "m")), "input: 1, output: 10", "input: 100, output: 1000")+hardBudget)
+	s.signal(t, syscall.SIGHUP)
+	eventually(t, "the new price is in force", func() bool {
+		return s.do(t, "GET", "/tiers", "").get("tiers.fast.upstreams.0.price.output").Raw == "1000"
+	})
+	close(release)
+	(<-done).wantHeader(t, "X-Router-Cost-Usd", "0.0002")
+	s.chat(t, asking("auto", "x", `"max_tokens":20`)).wantHeader(t, "X-Router-Cost-Usd", "0.02")
 }

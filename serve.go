@@ -259,7 +259,23 @@ func (l *logging) setLevel(name string) {
 	}
 }
 
-func (l *logging) close() { _ = l.queue.Close() }
+func (l *logging) close() { _ = closeInTime(l.queue) }
+
+// lastLines is how long a log's last lines may take to write: a reader that has
+// stopped must not keep the process from ending.
+const lastLines = 2 * time.Second
+
+// closeInTime ends a queue of lines, or leaves it when nobody takes them.
+func closeInTime(queue *proxy.AsyncWriter) error {
+	written := make(chan error, 1)
+	go func() { written <- queue.Close() }()
+	select {
+	case err := <-written:
+		return err
+	case <-time.After(lastLines):
+		return errors.New("the last lines of a log could not be written in time")
+	}
+}
 
 // decisionLog is the file of decisions. It is written by a goroutine of its
 // own, and can be opened anew meanwhile, for log rotation.
@@ -312,7 +328,9 @@ func (d *decisionLog) Write(line []byte) (int, error) {
 
 // close writes what is queued and ends the goroutine.
 func (d *decisionLog) close() error {
-	err := d.queue.Close()
+	if err := closeInTime(d.queue); err != nil {
+		return err
+	}
 	d.swap(nil)
-	return err
+	return nil
 }

@@ -256,8 +256,23 @@ func (k *checker) upstream(u *Upstream, names map[string]bool) {
 	k.timeouts(join(u.key, "timeouts"), u.Timeouts)
 	k.positive(join(u.key, "weight"), int64(u.Weight))
 	k.positive(join(u.key, "max_output_tokens"), u.MaxOutputTokens)
-	k.positive(join(join(u.key, "capabilities"), "context"), u.Capabilities.Context)
-	k.positive(join(join(u.key, "capabilities"), "max_output"), u.Capabilities.MaxOutput)
+	k.capabilities(u)
+}
+
+// capabilities of an API that requests are passed through to say where to send
+// them; how to translate them is asked of Bedrock and Anthropic only.
+func (k *checker) capabilities(u *Upstream) {
+	key := join(u.key, "capabilities")
+	k.positive(join(key, "context"), u.Capabilities.Context)
+	k.positive(join(key, "max_output"), u.Capabilities.MaxOutput)
+	if u.Provider == "bedrock" || u.Provider == "anthropic" {
+		return
+	}
+	for _, name := range []string{"sampling", "reasoning", "structured_output", "tools", "tool_choice", "documents", "stop", "system", "cache", "stream_tools"} {
+		if k.has(join(key, name)) {
+			k.add(join(key, name), "has no effect on provider %s, whose requests are not translated; it takes images, context and max_output", u.Provider)
+		}
+	}
 }
 
 func (k *checker) upstreamName(u *Upstream, names map[string]bool) {

@@ -32,6 +32,8 @@ type attempt struct {
 func (s *Server) attempt(ctx context.Context, j *journey, d *deployment, fallback bool, out sink) error {
 	a := &attempt{deployment: d, fallback: fallback, output: j.purse.outputLimit(d), start: time.Now()}
 	j.attempts++
+	outcome := errPanicked
+	defer func() { s.observe(j, a, outcome) }() // a probe is given back also by a panic
 	call, cancel := s.callContext(ctx, d)
 	defer cancel(nil)
 	watch := newWatch(d.Timeouts, j.request.Stream, cancel, out.ping)
@@ -48,9 +50,12 @@ func (s *Server) attempt(ctx context.Context, j *journey, d *deployment, fallbac
 			out.end(j, err)
 		}
 	}
-	s.observe(j, a, err)
+	outcome = err
 	return err
 }
+
+// errPanicked stands for the outcome of an attempt that did not return.
+var errPanicked = errors.New("panicked")
 
 // callContext is the context of an upstream call. It ends with the client's,
 // unless the provider bills regardless: then it goes on for a while to learn
@@ -93,8 +98,10 @@ func (s *Server) consume(ctx, call context.Context, j *journey, a *attempt, watc
 		if a.ttft > 0 {
 			watch.touch()
 		} else {
+			if !watch.begin() {
+				return context.Cause(call)
+			}
 			a.ttft = time.Since(a.start)
-			watch.begin()
 			j.answering(a, chunk.Head)
 		}
 		if chunk.Whole || chunk.Done {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/inference-router/inference-router/routing"
 	"github.com/inference-router/inference-router/translate"
 )
 
@@ -146,6 +147,7 @@ func (s *Server) follow(ctx context.Context, j *journey, out sink) error {
 		s.retries.earn(d.Name, j.now.Retries.Budget)
 		for repeats := 0; ; repeats++ {
 			if j.purse.cover(ctx, d) != nil {
+				j.now.Router.Observe(routing.Outcome{Tier: d.tier, Deployment: d.Name, Result: routing.ResultNeutral})
 				break // this attempt cannot be paid for; a cheaper one may
 			}
 			attempts++

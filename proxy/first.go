@@ -34,7 +34,7 @@ type watch struct {
 	cancel context.CancelCauseFunc
 	ping   func() // nil when the client cannot be pinged
 
-	begun   atomic.Bool
+	phase   atomic.Int32 // waiting, begun or expired: the first event and its limit race for it
 	touched atomic.Int64 // when the upstream last said something, since start
 	pinged  time.Duration
 
@@ -42,6 +42,13 @@ type watch struct {
 	timer   *time.Timer
 	stopped bool
 }
+
+// Phases of a watch.
+const (
+	waiting int32 = iota // for the first event
+	begun
+	expired // the first event is no longer waited for
+)
 
 // newWatch starts watching. A whole answer is bounded by its total only.
 func newWatch(limits Timeouts, stream bool, cancel context.CancelCauseFunc, ping func()) *watch {
@@ -58,15 +65,19 @@ func newWatch(limits Timeouts, stream bool, cancel context.CancelCauseFunc, ping
 // touch notes that the upstream said something.
 func (w *watch) touch() { w.touched.Store(int64(time.Since(w.start))) }
 
-// begin notes the first event: from here on the idle limit holds.
-func (w *watch) begin() {
+// begin notes the first event: from here on the idle limit holds. It reports
+// false when the event came too late, and the call has been ended.
+func (w *watch) begin() bool {
 	w.touch()
-	w.begun.Store(true)
+	if !w.phase.CompareAndSwap(waiting, begun) {
+		return false
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.stopped {
 		w.timer.Reset(w.next(time.Since(w.start)))
 	}
+	return true
 }
 
 // stop ends the watch and waits for a ping that is being written.
@@ -89,14 +100,14 @@ func (w *watch) fire() {
 	case now >= w.limits.Total:
 		w.cancel(errTotal)
 		return
-	case !w.begun.Load() && now >= w.limits.FirstEvent:
+	case now >= w.limits.FirstEvent && w.phase.CompareAndSwap(waiting, expired):
 		w.cancel(errFirstEvent)
 		return
-	case w.begun.Load() && silent >= w.limits.Idle:
+	case w.phase.Load() == begun && silent >= w.limits.Idle:
 		w.cancel(errIdle)
 		return
 	}
-	if w.begun.Load() && w.ping != nil && silent >= pingAfter && now-w.pinged >= pingAfter {
+	if w.phase.Load() == begun && w.ping != nil && silent >= pingAfter && now-w.pinged >= pingAfter {
 		w.pinged = now
 		w.ping()
 	}
@@ -106,7 +117,7 @@ func (w *watch) fire() {
 // next is how long nothing can be due.
 func (w *watch) next(now time.Duration) time.Duration {
 	until := w.limits.Total - now
-	if !w.begun.Load() {
+	if w.phase.Load() != begun {
 		return max(time.Millisecond, min(until, w.limits.FirstEvent-now))
 	}
 	touched := time.Duration(w.touched.Load())

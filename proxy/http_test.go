@@ -134,7 +134,7 @@ func TestQuery(t *testing.T) {
 	resp, body = s.post(t, "/query", `{"max_tokens":5}`)
 	wantError(t, resp, body, 400, "invalid_request_error", "")
 	resp, body = s.post(t, "/query", `{"prompt":5}`)
-	wantError(t, resp, body, 400, "invalid_request_error", "")
+	wantError(t, resp, body, 400, "invalid_request_error", "invalid_type")
 	resp, body = s.post(t, "/query/stream", `{"prompt":"hi","tier":"balanced"}`)
 	if body != "balanced says hi" || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") || resp.Trailer.Get("X-Router-Cost-Usd") != "0.000105" {
 		t.Errorf("got %q, %v, %v", body, resp.Header, resp.Trailer)

@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"iter"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -157,12 +159,31 @@ func (s *Server) readQuery(w http.ResponseWriter, r *http.Request, j *journey) (
 func decodeJSON(body []byte, v any) error {
 	err := json.Unmarshal(body, v)
 	if wrong, ok := err.(*json.UnmarshalTypeError); ok {
-		return invalid(wrong.Field, "%s must be a %s, not a %s", wrong.Field, wrong.Type.Kind(), wrong.Value)
+		e := invalid(wrong.Field, "%s must be %s, not a JSON %s", cmp.Or(wrong.Field, "the body"), jsonKind(wrong.Type), wrong.Value)
+		e.Code = "invalid_type"
+		return e
 	}
 	if err != nil {
-		return invalid("", "the body is not valid JSON: %v", err)
+		e := invalid("", "the body is not valid JSON: %v", err)
+		e.Code = "invalid_json"
+		return e
 	}
 	return plainNames(body, "")
+}
+
+// jsonKind is what JSON calls the values of a Go type.
+func jsonKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Slice:
+		return "an array"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Int64:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	}
+	return "a string"
 }
 
 // plainNames refuses an object that has a name twice, or in another case than

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -220,6 +221,7 @@ func (j *journey) explainRefusal(h http.Header) {
 		h["X-Router-Decision"] = []string{d.ID}
 		h["X-Router-Strategy"] = []string{d.Strategy}
 		h["X-Router-Reason"] = []string{d.Reason}
+		h["X-Router-Attempts"] = []string{strconv.Itoa(j.attempts)}
 	}
 	if j.purse != nil {
 		writeTotals(h, j)
