@@ -379,10 +379,12 @@ func (l *redisLease) admitted(target Nanodollars) {
 		return
 	}
 	l.held, l.bound = target, true
-	for _, s := range l.shares {
-		s.view.mu.Lock()
-		s.view.largest = max(s.view.largest, target)
-		s.view.mu.Unlock()
+	if !strings.HasPrefix(l.ID, slicePrefix) {
+		for _, s := range l.shares {
+			s.view.mu.Lock()
+			s.view.largest = max(s.view.largest, target)
+			s.view.mu.Unlock()
+		}
 	}
 	l.ledger.open.add(openLease{id: l.ID, parts: l.parts, held: target})
 }

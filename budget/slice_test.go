@@ -19,17 +19,22 @@ func TestASliceIsWhatSomeRequestsNeedAndNotMore(t *testing.T) {
 		{"tiny", 20 * cent, 2 * cent},
 	} {
 		settle(t, reserve(t, r, cent, userDay(c.name, c.limit)), cent)
-		var got Nanodollars
+		var got, largest Nanodollars
 		eventually(t, 2*time.Second, "a slice of a budget that is "+c.name, func() bool {
 			for _, have := range r.slices.list() {
 				if have.view.limit.Subject == c.name {
-					got = have.amount
+					have.view.mu.Lock()
+					got, largest = have.amount, have.view.largest
+					have.view.mu.Unlock()
 				}
 			}
 			return got > 0
 		})
 		if got != c.want {
 			t.Errorf("a slice of %d was set aside of %d, want %d", got, c.limit, c.want)
+		}
+		if largest != cent { // or the next slice would be larger
+			t.Errorf("the largest request counts as %d, want %d", largest, cent)
 		}
 	}
 }
