@@ -280,7 +280,7 @@ func redisServer(t *testing.T) (url string) {
 func TestContract7_ReplicasShareABudget(t *testing.T) {
 	redis := redisServer(t)
 	f := newFake(t, answersWell)
-	config := oneTierOf(upstreamLine(f, "m")) + "budgets: [{scope: user, usd: 0.002, per: day, on_exhausted: reject}]\nredis: {url: '${REDIS_URL}', on_loss: closed}\n"
+	config := oneTierOf(upstreamLine(f, "m")) + "budgets: [{scope: user, usd: 0.002, per: day, on_exhausted: reject}]\nredis: {url: '${REDIS_URL}'}\n"
 	one, two := serveConfig(t, config, "REDIS_URL="+redis), serveConfig(t, config, "REDIS_URL="+redis)
 	other := serveConfig(t, strings.Replace(config, "redis: {", "redis: {prefix: other, ", 1), "REDIS_URL="+redis)
 	ok := 0

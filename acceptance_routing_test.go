@@ -537,7 +537,7 @@ budgets: [{scope: user, usd: 0.5, per: day, on_exhausted: reject}, {scope: key, 
 		basic := func(key string) string {
 			return "Basic " + base64.StdEncoding.EncodeToString([]byte("any:"+key))
 		}
-		if a := s.do(t, "GET", "/dashboard", ""); a.status != 401 || !strings.HasPrefix(a.header.Get("Www-Authenticate"), "Basic ") {
+		if a := s.do(t, "GET", "/dashboard", "", "Accept", "text/html"); a.status != 401 || !strings.HasPrefix(a.header.Get("Www-Authenticate"), "Basic ") {
 			t.Errorf("without a key: %d %v", a.status, a.header)
 		}
 		for key, want := range map[string]int{"admin-key-0001": 200, "free-key-0001": 403, "wrong": 401} {

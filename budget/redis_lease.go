@@ -237,6 +237,7 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 			}
 			r.reclaim(ctx, l)
 			reclaimed = true
+			began, failed = time.Now(), 0 // redis answers: the waiting was ours
 		case 'E':
 			r.rejoin(ctx)
 		case 'M':

@@ -79,7 +79,10 @@ func TestTrustedProxyRefusesIdentityFromOthers(t *testing.T) {
 		t.Errorf("the body of a stranger names nobody: got %d, charged %q", resp.StatusCode, other.spenders())
 	}
 	resp, body = other.do(t, "GET", "/metrics", "")
-	wantError(t, resp, body, 401, "authentication_error", "invalid_api_key")
+	wantError(t, resp, body, 403, "permission_error", "permission_denied")
+	if resp, _ = other.do(t, "GET", "/dashboard", "", "Accept", "text/html"); resp.StatusCode != 401 || resp.Header.Get("Www-Authenticate") == "" {
+		t.Errorf("a browser is asked for a password: got %d", resp.StatusCode)
+	}
 }
 
 func keyed() proxy.Identity {

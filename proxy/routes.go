@@ -202,7 +202,10 @@ func (s *setup) permit(a access, r *http.Request) error {
 	if _, password, basic := r.BasicAuth(); key == nil && a == admin && basic {
 		key = s.lookupKey(password)
 	}
+	browser := strings.Contains(r.Header.Get("Accept"), "text/html") // which asks for a password only after a 401
 	switch {
+	case key == nil && a == admin && s.Identity.Mode != ModeKeys && !browser:
+		return forbidden("this route needs a key with admin: true, as Authorization: Bearer <key>")
 	case key == nil && a == admin:
 		e := unauthorized("this route needs a key with admin: true, as Authorization: Bearer <key> or as the password of Basic")
 		e.Challenge = `Basic realm="inference-router, key as password"`

@@ -8,7 +8,7 @@ import (
 // Bodies of this many bytes and more are worth using again: clearing them, and
 // the collector's work for them, would cost more than reading them does.
 const (
-	leastPooled = 2 << 10
+	leastPooled = 512
 	mostPooled  = 4 << 20
 )
 
