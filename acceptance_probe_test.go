@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -306,4 +308,52 @@ func TestContract10_AReloadKeepsThePriceOfARunningRequest(t *testing.T) {
 	close(release)
 	(<-done).wantHeader(t, "X-Router-Cost-Usd", "0.0002")
 	s.chat(t, asking("auto", "x", `"max_tokens":20`)).wantHeader(t, "X-Router-Cost-Usd", "0.02")
+}
+
+func TestContract3_HTTP2Upstreams(t *testing.T) {
+	reached, cancelled := make(chan struct{}), make(chan struct{})
+	f := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("the upstream was called by %s", r.Proto)
+		}
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if bytes.Contains(body, []byte("hang up")) {
+			sse(w, events[0], events[1])
+			reached <- struct{}{}
+			<-r.Context().Done()
+			cancelled <- struct{}{}
+			return
+		}
+		if bytes.Contains(body, []byte("reset")) {
+			sse(w, events[0], events[1])
+			panic(http.ErrAbortHandler)
+		}
+		answersWell(w, r)
+	}))
+	f.EnableHTTP2 = true
+	f.StartTLS()
+	defer f.Close()
+	pemFile := t.TempDir() + "/ca.pem"
+	if err := os.WriteFile(pemFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := serveConfig(t, oneTierOf(at(f.URL+"/v1", "m"))+hardBudget, "SSL_CERT_FILE="+pemFile)
+	long := strings.Repeat("word ", 50_000)
+	if a := s.chat(t, asking("auto", long)); a.body != completion {
+		t.Errorf("%d %.200s", a.status, a.body)
+	}
+	if a := s.chat(t, asking("auto", long, `"stream":true`)); len(dataOf(a.body)) != 5 || a.trailer.Get("X-Router-Cost-Usd") != "0.0002" {
+		t.Errorf("%d %.500s", a.status, a.body)
+	}
+	s.chat(t, asking("auto", "reset", `"stream":true`)).wantStreamError(t, "stream_interrupted", events[0], events[1])
+	for range 5 {
+		if took := hangUp(t, s, asking("auto", "hang up", `"stream":true`), reached, cancelled, func(c net.Conn) { _ = c.Close() }); took > time.Second {
+			t.Errorf("the upstream noticed after %v", took)
+		}
+	}
+	if a := s.chat(t, asking("auto", "x")); a.status != 200 {
+		t.Errorf("afterwards: %d %s", a.status, a.body)
+	}
+	s.nothingReserved(t)
 }
