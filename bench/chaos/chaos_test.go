@@ -69,6 +69,7 @@ func TestEveryInvariantHoldsThroughChaos(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // they wait for leases most of the time
 			s := small(t)
 			c.change(&s)
 			r, err := run(t.Context(), s)
