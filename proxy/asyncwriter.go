@@ -4,6 +4,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // AsyncWriter writes lines from a goroutine of its own, so that a slow disk or
@@ -11,23 +12,31 @@ import (
 // is full, lines are dropped and counted. Safe for concurrent use.
 type AsyncWriter struct {
 	w       io.Writer
-	lines   chan []byte
+	room    int // lines
 	dropped atomic.Int64
-	mu      sync.RWMutex // held for reading while a line is queued, so that Close is clean
-	closed  bool
+	wake    chan struct{} // there are lines; closed at the end
 	done    chan struct{}
+
+	mu     sync.Mutex
+	lines  []byte
+	queued int // lines in lines
+	closed bool
 }
 
 // maxLogLine is where a line is cut, in bytes.
 const maxLogLine = 8 << 10
 
-// writeBatch is about how many bytes of lines are written at once.
-const writeBatch = 64 << 10
+// gather is how long a line waits for others to be written along with it: a
+// system call for each would cost more than making the line does.
+const gather = 5 * time.Millisecond
+
+// mostKept is the largest buffer that is kept for the next lines, in bytes.
+const mostKept = 1 << 20
 
 // NewAsyncWriter starts a writer of lines to w with room for queue of them.
 // Close ends it.
 func NewAsyncWriter(w io.Writer, queue int) *AsyncWriter {
-	a := &AsyncWriter{w: w, lines: make(chan []byte, queue), done: make(chan struct{})}
+	a := &AsyncWriter{w: w, room: queue, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go a.run()
 	return a
 }
@@ -35,35 +44,40 @@ func NewAsyncWriter(w io.Writer, queue int) *AsyncWriter {
 func (a *AsyncWriter) run() {
 	defer close(a.done)
 	var batch []byte
-	for line := range a.lines {
-		batch = append(batch[:0], line...)
-		for more := true; more && len(batch) < writeBatch; {
-			select {
-			case next := <-a.lines: // nil once closed, which the range then sees
-				batch, more = append(batch, next...), next != nil
-			default:
-				more = false
-			}
+	for open := true; open; {
+		if _, open = <-a.wake; open {
+			time.Sleep(gather)
 		}
-		a.w.Write(batch) // an error here has nowhere to go: this is the log
+		if cap(batch) > mostKept {
+			batch = nil
+		}
+		a.mu.Lock()
+		batch, a.lines, a.queued = a.lines, batch[:0], 0
+		a.mu.Unlock()
+		if len(batch) > 0 {
+			a.w.Write(batch) // an error here has nowhere to go: this is the log
+		}
 	}
 }
 
 // Write queues a copy of line. It never blocks and never fails.
 func (a *AsyncWriter) Write(line []byte) (int, error) {
-	own := append(make([]byte, 0, min(len(line), maxLogLine)+1), line[:min(len(line), maxLogLine)]...)
-	if len(line) > maxLogLine {
-		own = append(own, '\n')
-	}
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	if a.closed {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.closed:
+		return len(line), nil
+	case a.queued == a.room:
+		a.dropped.Add(1)
 		return len(line), nil
 	}
+	a.queued++
+	if a.lines = append(a.lines, line[:min(len(line), maxLogLine)]...); len(line) > maxLogLine {
+		a.lines = append(a.lines, '\n')
+	}
 	select {
-	case a.lines <- own:
+	case a.wake <- struct{}{}:
 	default:
-		a.dropped.Add(1)
 	}
 	return len(line), nil
 }
@@ -76,7 +90,7 @@ func (a *AsyncWriter) Close() error {
 	a.mu.Lock()
 	if !a.closed {
 		a.closed = true
-		close(a.lines)
+		close(a.wake)
 	}
 	a.mu.Unlock()
 	<-a.done

@@ -49,11 +49,15 @@ const staleBy = 0.01
 // where it does not cover the new choice it is extended, or else the old choice
 // stays.
 func (j *journey) reconsider(ctx context.Context, p *purse) {
-	facts := *j.facts
-	weigh(&facts, p.reservation.Budgets)
-	if off := facts.Used - j.facts.Used; -staleBy < off && off < staleBy {
+	used := 0.0
+	for _, b := range p.reservation.Budgets {
+		used = max(used, b.Used())
+	}
+	if off := used - j.facts.Used; -staleBy < off && off < staleBy {
 		return
 	}
+	facts := *j.facts
+	weigh(&facts, p.reservation.Budgets)
 	d := j.now.Router.Decide(&facts)
 	if d.Tier == "" || p.hasCeil && !j.now.fit(p, d, p.ceiling, headerMaxCost) ||
 		p.cover(ctx, j.now.deployments[d.Plan[0].Deployment]) != nil {

@@ -184,8 +184,11 @@ func (u *OpenAI) headers(key translate.Secret, forward map[string]string) http.H
 // upstream answers in one piece, that is made a stream.
 func (u *OpenAI) Chat(ctx context.Context, r *translate.Request) translate.Chunks {
 	return func(yield func(translate.Chunk, error) bool) {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
+		cancel := func() {} // closing a whole answer's body is enough
+		if r.Stream {
+			ctx, cancel = context.WithCancel(ctx)
+			defer cancel()
+		}
 		resp, err := u.send(ctx, r)
 		if err != nil {
 			yield(translate.Chunk{}, err)

@@ -31,8 +31,8 @@ const (
 	maxErrorBody    = 1 << 20
 	maxHeader       = 64 << 10
 	drainBytes      = 64 << 10
-	drainTime       = 5 * time.Millisecond // the client waits for it; the end of an answer mostly is here by then
-	staleWindow     = time.Second          // within which an idle connection turns out to be closed
+	drainTime       = 5 * time.Millisecond   // the client waits for it; the end of an answer mostly is here by then
+	staleWindow     = 250 * time.Millisecond // within which an idle connection turns out to be closed
 )
 
 // newTransport makes the long-lived connection pool of one upstream. It has no
