@@ -45,7 +45,7 @@ func (s *Server) depart(route, requestID string) *journey {
 func (j *journey) begin(a account, r *translate.Request) {
 	j.account, j.request = a, r
 	j.record.User, j.record.Model, j.record.Stream = a.user, clip(r.Model), r.Stream
-	j.record.Session, j.record.Tags = a.session, a.tags
+	j.record.Tags = a.tags
 }
 
 // decided notes the decision, if there is one.

@@ -30,7 +30,6 @@ type Record struct {
 	Stream    bool            `json:"stream"`
 	Fallback  bool            `json:"fallback"`
 	RequestID string          `json:"request_id"`
-	Session   string          `json:"-"`
 	Tags      string          `json:"tags,omitempty"`
 
 	route     string

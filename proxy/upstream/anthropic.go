@@ -90,11 +90,8 @@ func NewAnthropic(c AnthropicConfig) (*Anthropic, error) {
 	if c.APIKey != "" && !c.ForwardClientKey {
 		a.setKey(a.header, c.APIKey)
 	}
-	for name, value := range c.Headers {
-		if !isHeader(name, value) {
-			return nil, fmt.Errorf("upstream %s: headers: %q cannot be set", c.Name, name)
-		}
-		a.header.Set(name, value)
+	if err := setHeaders(a.header, c.Name, c.Headers); err != nil {
+		return nil, err
 	}
 	a.options.Store(&translate.AnthropicOptions{
 		Options:      c.Translate,

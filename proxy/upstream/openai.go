@@ -64,11 +64,8 @@ func NewOpenAI(c OpenAIConfig) (*OpenAI, error) {
 	if c.APIKey != "" && !c.ForwardClientKey {
 		u.setKey(u.header, c.APIKey)
 	}
-	for name, value := range c.Headers {
-		if !isHeader(name, value) {
-			return nil, fmt.Errorf("upstream %s: headers: %q cannot be set", c.Name, name)
-		}
-		u.header.Set(name, value)
+	if err := setHeaders(u.header, c.Name, c.Headers); err != nil {
+		return nil, err
 	}
 	return u, nil
 }
@@ -85,6 +82,17 @@ func isHeader(name, value string) bool {
 	}
 	return strings.Trim(name, "-_") != "" && !strings.ContainsFunc(name, func(r rune) bool { return !plain(r) }) &&
 		!strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
+}
+
+// setHeaders sets an upstream's configured headers.
+func setHeaders(h http.Header, upstream string, headers map[string]string) error {
+	for name, value := range headers {
+		if !isHeader(name, value) {
+			return fmt.Errorf("upstream %s: headers: %q cannot be set", upstream, name)
+		}
+		h.Set(name, value)
+	}
+	return nil
 }
 
 // parseBaseURL checks the root under which the API is.
