@@ -50,7 +50,7 @@ const (
 // Anthropic calls one model through Anthropic's Messages API.
 type Anthropic struct {
 	config    AnthropicConfig
-	transport *http.Transport
+	transport transport
 	messages  *url.URL
 	header    http.Header // shared by all requests, never changed
 

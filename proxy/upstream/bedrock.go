@@ -60,7 +60,7 @@ type BedrockConfig struct {
 // Bedrock calls one model through Converse.
 type Bedrock struct {
 	config    BedrockConfig
-	transport *http.Transport
+	transport transport
 	signer    *awsSigner
 	endpoint  *url.URL
 	control   *bedrock.Client

@@ -42,7 +42,7 @@ func (o *OpenAIEmbeddings) Embed(ctx context.Context, r *translate.EmbeddingRequ
 	// was not read to its end.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	resp, err := post(ctx, o.client.transport, o.to, o.client.headers(r.ClientKey, r.Forward), r.BodyFor(o.model))
+	resp, err := post(ctx, o.client.via, o.to, o.client.headers(r.ClientKey, r.Forward), r.BodyFor(o.model))
 	if err != nil {
 		return nil, err
 	}

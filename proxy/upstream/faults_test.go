@@ -186,14 +186,15 @@ func TestFaultsOfConnecting(t *testing.T) {
 
 func TestFaultU03SilentConnect(t *testing.T) {
 	u := dial(t, "http://upstream.test", func(c *OpenAIConfig) { c.Connect = 20 * time.Millisecond })
-	u.transport.Proxy = nil
-	u.transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		d := net.Dialer{Timeout: 20 * time.Millisecond, Resolver: &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}}}
-		return d.DialContext(ctx, "tcp", "silent.test:80")
-	}
+	setDial(u, func(dialFunc) dialFunc {
+		return func(ctx context.Context, _, _ string) (net.Conn, error) {
+			d := net.Dialer{Timeout: 20 * time.Millisecond, Resolver: &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}}}
+			return d.DialContext(ctx, "tcp", "silent.test:80")
+		}
+	})
 	got := chat(t.Context(), u, request(t, ask))
 	failed(t, got.err, translate.KindTimeout, "upstream_connect_timeout", translate.BilledNothing)
 }
@@ -205,7 +206,7 @@ func TestFaultU08StalledHandshake(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	u := dial(t, "https://"+l.Addr().String())
-	u.transport.TLSHandshakeTimeout = 50 * time.Millisecond
+	u.via.(transport).TLSHandshakeTimeout = 50 * time.Millisecond
 	got := chat(t.Context(), u, request(t, ask))
 	failed(t, got.err, translate.KindTimeout, "upstream_connect_timeout", translate.BilledNothing)
 }
@@ -218,14 +219,15 @@ func TestFaultU10IdleConnectionClosedByTheServer(t *testing.T) {
 		return true
 	})
 	u := dial(t, url)
-	inner := u.transport.DialContext
-	u.transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := inner(ctx, network, addr)
-		if err != nil {
-			return nil, err
+	setDial(u, func(inner dialFunc) dialFunc {
+		return func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := inner(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &dying{Conn: c, young: fresh.Add(1) > 1}, nil
 		}
-		return &dying{Conn: c, young: fresh.Add(1) > 1}, nil
-	}
+	})
 	for range 2 {
 		if got := chat(t.Context(), u, request(t, ask)); got.err != nil {
 			t.Fatal(got.err)
@@ -628,7 +630,7 @@ func TestFaultU06AServerThatWantsAClientCertificate(t *testing.T) {
 	s.StartTLS()
 	defer s.Close()
 	u := dial(t, s.URL)
-	u.transport.TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
+	u.via.(transport).TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
 	got := chat(t.Context(), u, request(t, ask))
 	var e *translate.UpstreamError
 	if !errors.As(got.err, &e) || e.Kind != translate.KindConnect || e.Code != "upstream_tls_error" {

@@ -30,7 +30,7 @@ type OpenAIConfig struct {
 
 // OpenAI passes requests through to an OpenAI-compatible API.
 type OpenAI struct {
-	transport *http.Transport
+	via       connections
 	base      *url.URL
 	chat      *url.URL
 	header    http.Header // shared by all requests, never changed
@@ -46,7 +46,7 @@ func NewOpenAI(c OpenAIConfig) (*OpenAI, error) {
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: base_url: %w", c.Name, err)
 	}
-	u := &OpenAI{transport: newTransport(c.Connect), clientKey: c.ForwardClientKey}
+	u := &OpenAI{via: newConnections(base, c.Connect), clientKey: c.ForwardClientKey}
 	if isAzure(c.Provider, base) {
 		azureBase(base)
 		u.keyHeader = "Api-Key"
@@ -107,6 +107,8 @@ func parseBaseURL(s string) (*url.URL, error) {
 		return nil, fmt.Errorf("a credential in the URL would be logged by others: use api_key")
 	case u.Fragment != "":
 		return nil, fmt.Errorf("a URL with a fragment is no base URL")
+	case strings.Contains(u.RawQuery, " "):
+		return nil, fmt.Errorf("a space in a URL is written %%20")
 	}
 	u.Path = strings.TrimRight(u.Path, "/")
 	u.RawPath = strings.TrimRight(u.RawPath, "/")
@@ -151,7 +153,7 @@ func (u *OpenAI) setKey(h http.Header, key translate.Secret) {
 }
 
 // Close gives up the connections that are idle.
-func (u *OpenAI) Close() { u.transport.CloseIdleConnections() }
+func (u *OpenAI) Close() { u.via.CloseIdleConnections() }
 
 // forwarded are the caller's headers that may go on, and whether only with the
 // caller's own key: with ours they would choose among our projects.
@@ -234,7 +236,7 @@ func (u *OpenAI) send(ctx context.Context, r *translate.Request) (*http.Response
 		r, asked = r.For(translate.Edit{NoStreamOptions: true, KeepUsageField: true}), false
 	}
 	header := u.headers(r.ClientKey, r.Forward)
-	resp, sent, err := send(ctx, u.transport, u.chat, header, r.Body)
+	resp, sent, err := send(ctx, u.via, u.chat, header, r.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +249,7 @@ func (u *OpenAI) send(ctx context.Context, r *translate.Request) (*http.Response
 	e := u.statusError(resp)
 	if asked && e.Kind == translate.KindInvalid && bytes.Contains(e.Body, []byte("stream_options")) {
 		r = r.For(translate.Edit{NoStreamOptions: true, KeepUsageField: true})
-		resp, err = post(ctx, u.transport, u.chat, header, r.Body)
+		resp, err = post(ctx, u.via, u.chat, header, r.Body)
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -52,8 +55,40 @@ func dial(t *testing.T, url string, change ...func(*OpenAIConfig)) *OpenAI {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if os.Getenv(standardOnly) != "" {
+		u.via = newTransport(c.Connect)
+	}
 	t.Cleanup(u.Close)
 	return u
+}
+
+// standardOnly is an environment variable with which the tests use net/http's
+// Transport where an upstream is plain, too.
+const standardOnly = "TEST_STANDARD_TRANSPORT"
+
+// The faults mean the same over either kind of connections.
+func TestTheStandardTransportHasTheSameFaults(t *testing.T) {
+	if os.Getenv(standardOnly) != "" {
+		t.Skip("this is it")
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^(TestFault|TestChat|TestConnections)", "-test.timeout=2m")
+	cmd.Env = append(os.Environ(), standardOnly+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("PASS")) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// setDial changes how u connects.
+func setDial(u *OpenAI, change func(dialFunc) dialFunc) {
+	switch via := u.via.(type) {
+	case *plain:
+		via.dial = change(via.dial)
+	case transport:
+		via.Proxy = nil
+		via.DialContext = change(via.DialContext)
+	}
 }
 
 // serve starts an HTTP server and returns its URL.
@@ -404,12 +439,14 @@ func BenchmarkChat(b *testing.B) {
 			}
 		}
 	})
-	b.Run("bare RoundTrip", func(b *testing.B) {
+	b.Run("net/http's RoundTrip", func(b *testing.B) {
+		bare := newTransport(0)
+		defer bare.CloseIdleConnections()
 		b.ReportAllocs()
 		for b.Loop() {
 			req, _ := http.NewRequestWithContext(b.Context(), "POST", u.chat.String(), strings.NewReader(ask))
 			req.Header = u.header
-			resp, err := u.transport.RoundTrip(req)
+			resp, err := bare.RoundTrip(req)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -439,7 +476,7 @@ func TestChatSpeaksHTTP2(t *testing.T) {
 	s.StartTLS()
 	defer s.Close()
 	u := dial(t, s.URL)
-	u.transport.TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
+	u.via.(transport).TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
 	r := request(t, askStream)
 	for range u.Chat(t.Context(), r) {
 		break

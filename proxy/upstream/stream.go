@@ -35,19 +35,41 @@ const (
 	staleWindow     = 250 * time.Millisecond // within which an idle connection turns out to be closed
 )
 
-// newTransport makes the long-lived connection pool of one upstream. It has no
+// connections is the long-lived connection pool of one upstream. It has no
 // timeout for an answer: that is the context's, which knows what is asked.
-func newTransport(connect time.Duration) *http.Transport {
+type connections interface {
+	// do sends a request once and returns when the answer's headers have come.
+	// It notes in c how far it got. header is only read; body is not read any
+	// more once c says that it was sent.
+	do(ctx context.Context, c *call, to *url.URL, header http.Header, body []byte) (*http.Response, error)
+	CloseIdleConnections()
+}
+
+// newConnections makes the connections to base.
+func newConnections(base *url.URL, connect time.Duration) connections {
+	if isPlain(base) {
+		return newPlain(base, connect)
+	}
+	return newTransport(connect)
+}
+
+func newDialer(connect time.Duration) *net.Dialer {
 	if connect <= 0 {
 		connect = defaultConnect
 	}
-	dialer := net.Dialer{
+	return &net.Dialer{
 		Timeout:         connect,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 3},
 	}
-	return &http.Transport{
+}
+
+// transport is net/http's connections: TLS, HTTP/2, proxies.
+type transport struct{ *http.Transport }
+
+func newTransport(connect time.Duration) transport {
+	return transport{&http.Transport{
 		Proxy:               http.ProxyFromEnvironment, // leaves loopback alone
-		DialContext:         dialer.DialContext,
+		DialContext:         newDialer(connect).DialContext,
 		TLSHandshakeTimeout: tlsTimeout,
 		ForceAttemptHTTP2:   true,
 		HTTP2: &http.HTTP2Config{
@@ -58,7 +80,7 @@ func newTransport(connect time.Duration) *http.Transport {
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: maxHeader,
 		DisableCompression:     true,
-	}
+	}}
 }
 
 // post sends body and returns once the answer's headers have come, whatever
@@ -67,17 +89,17 @@ func newTransport(connect time.Duration) *http.Transport {
 // header is not copied and may be shared by requests: nobody writes to it.
 // An error is, or wraps, ctx's cause when ctx has ended, else a *translate.UpstreamError
 // that says whether the request may have been billed.
-func post(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.Header, body []byte) (*http.Response, error) {
-	resp, _, err := send(ctx, rt, to, header, body)
+func post(ctx context.Context, via connections, to *url.URL, header http.Header, body []byte) (*http.Response, error) {
+	resp, _, err := send(ctx, via, to, header, body)
 	return resp, err
 }
 
 // send is post that also says whether all of body has been sent, so that
 // nobody reads it any more.
-func send(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.Header, body []byte) (resp *http.Response, sent bool, err error) {
+func send(ctx context.Context, via connections, to *url.URL, header http.Header, body []byte) (resp *http.Response, sent bool, err error) {
 	for attempt := 0; ; attempt++ {
 		var c call
-		resp, err := c.do(ctx, rt, to, header, body)
+		resp, err := via.do(ctx, &c, to, header, body)
 		if err == nil {
 			return resp, c.sentAt.Load() != 0, nil
 		}
@@ -104,7 +126,8 @@ type call struct {
 	sentAt atomic.Int64 // when all of it was handed to the connection; 0 = not yet
 }
 
-func (c *call) do(ctx context.Context, rt http.RoundTripper, to *url.URL, header http.Header, body []byte) (*http.Response, error) {
+// do implements connections.
+func (t transport) do(ctx context.Context, c *call, to *url.URL, header http.Header, body []byte) (*http.Response, error) {
 	// The response keeps its request alive, for as long as a stream lasts; the
 	// body need not be, so its readers let go of it once it is sent. They are
 	// bytes.Readers because net/http sends those along with the headers.
@@ -128,7 +151,7 @@ func (c *call) do(ctx context.Context, rt http.RoundTripper, to *url.URL, header
 			return io.NopCloser(&r), nil
 		},
 	}).WithContext(httptrace.WithClientTrace(ctx, &trace))
-	resp, err := rt.RoundTrip(req)
+	resp, err := t.RoundTrip(req)
 	again.Reset(nil)
 	return resp, err
 }
