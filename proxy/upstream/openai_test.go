@@ -327,7 +327,7 @@ func TestNewOpenAIEndpoints(t *testing.T) {
 func TestNewOpenAIRefuses(t *testing.T) {
 	for _, c := range []OpenAIConfig{
 		{BaseURL: ""}, {BaseURL: "api.openai.com/v1"}, {BaseURL: "file:///etc/passwd"}, {BaseURL: "https://key@host/v1"},
-		{BaseURL: "https://host/v1#x"}, {BaseURL: "https://ho st"}, {BaseURL: "https://h", Headers: map[string]string{"a": "b\r\nc: d"}},
+		{BaseURL: "https://host/v1#x"}, {BaseURL: "https://ho st"}, {BaseURL: "https://host/v1?a=b c"}, {BaseURL: "https://h", Headers: map[string]string{"a": "b\r\nc: d"}},
 		{BaseURL: "https://h", Headers: map[string]string{"a b": "c"}}, {BaseURL: "https://h", Headers: map[string]string{"Host": "c"}},
 		{BaseURL: "https://h", APIKey: "a\nb"},
 	} {
