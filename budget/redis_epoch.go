@@ -245,19 +245,19 @@ func (r *Redis) bringBack(ctx context.Context, e *epoch) error {
 	for _, v := range r.views.all(r.store.now()) {
 		if gross, corrected := v.floors(e.gen); gross > 0 || corrected > 0 {
 			p := &part{tombstone: v.tag + ":i:", shares: []redisShare{{view: v}}}
-			b.add(ctx, r.holdCall(p, e, "", 0, "b"))
+			b.add(ctx, r.holdCall(p, e, &nothing, 0, &modeBack))
 		}
 	}
 	open, settled := r.open.all()
 	for _, l := range settled {
 		for i := range l.parts {
 			// What it cost is in the counts above already.
-			b.add(ctx, r.holdCall(&l.parts[i], e, l.id, 0, "t"))
+			b.add(ctx, r.holdCall(&l.parts[i], e, &l.id, 0, &modeTrim))
 		}
 	}
 	for _, l := range open {
 		for i := range l.parts {
-			b.add(ctx, r.holdCall(&l.parts[i], e, l.id, l.held, "b"))
+			b.add(ctx, r.holdCall(&l.parts[i], e, &l.id, l.held, &modeBack))
 		}
 	}
 	b.send(ctx)
@@ -281,7 +281,7 @@ func (r *Redis) remind(ctx context.Context, l *redisLease) error {
 				return slices.ContainsFunc(l.shares, func(own redisShare) bool { return own.view == s.view })
 			}
 			if slices.ContainsFunc(o.parts[i].shares, concerns) {
-				b.add(ctx, r.holdCall(&o.parts[i], e, o.id, o.held, "b"))
+				b.add(ctx, r.holdCall(&o.parts[i], e, &o.id, o.held, &modeBack))
 			}
 		}
 	}

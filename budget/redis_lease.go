@@ -273,35 +273,44 @@ func (l *redisLease) send(calls []*call, began time.Time) (sent []*call, err err
 
 // calls are what asks for target: one for each part.
 func (l *redisLease) calls(target Nanodollars, final bool) []*call {
-	mode := "1"
+	mode := &modeReserve
 	switch {
 	case l.bound:
-		mode = "0"
+		mode = &modeExtend
 	case !final:
-		mode = "2"
+		mode = &modeAgain
 	}
 	return l.holds(target, mode)
 }
 
-func (l *redisLease) holds(target Nanodollars, mode string) []*call {
+func (l *redisLease) holds(target Nanodollars, mode *string) []*call {
 	calls := make([]*call, len(l.parts))
 	for i := range l.parts {
-		calls[i] = l.ledger.holdCall(&l.parts[i], l.ledger.epoch.Load(), l.ID, target, mode)
+		calls[i] = l.ledger.holdCall(&l.parts[i], l.ledger.epoch.Load(), &l.ID, target, mode)
 	}
 	return calls
 }
 
+// The modes of hold.lua.
+var (
+	modeReserve = "1"
+	modeAgain   = "2" // a reservation whose denial is not the last word
+	modeExtend  = "0"
+	modeTrim    = "t"
+	modeBack    = "b"
+)
+
 // holdCall is a call of hold.lua.
-func (r *Redis) holdCall(p *part, e *epoch, id string, target Nanodollars, mode string) *call {
+func (r *Redis) holdCall(p *part, e *epoch, id *string, target Nanodollars, mode *string) *call {
 	c := p.call(r, holdScript, 8+6*len(p.shares))
 	r.sayEpoch(c, e)
 	r.store.clock(c)
 	c.int(r.store.now() + staleAfter.Milliseconds())
-	c.text(&id)
+	c.text(id)
 	c.int(int64(target))
 	c.int(r.config.Lease.Milliseconds())
 	c.int(e.gen)
-	c.text(&mode)
+	c.text(mode)
 	for i := range p.shares {
 		s := &p.shares[i]
 		if s.limit.Hard {
@@ -410,14 +419,13 @@ func (l *redisLease) undo(parts int) {
 	q := &l.ledger.queue
 	until := time.Now().Add(2 * l.ledger.store.timeout)
 	if l.held > 0 {
-		for _, c := range l.holds(l.held, "t")[:parts] {
+		for _, c := range l.holds(l.held, &modeTrim)[:parts] {
 			_ = q.do([]*call{c}, until) // when it fails, too much is held until the request is settled
 		}
 		return
 	}
 	s := &settlement{lease: l, parts: l.parts[:parts:parts], tombstone: "D"}
-	calls := s.calls(l.ledger)
-	if err := q.do(calls, until); err != nil || !l.ledger.settled(s, calls) {
+	if err := q.do(s.prepare(l.ledger), until); err != nil || !l.ledger.settled(s) {
 		_ = q.add(s) // an error means that the ledger is closed: the lease will run out
 	}
 }

@@ -18,6 +18,8 @@ type settlement struct {
 	renew     bool
 	queued    time.Time
 	sent      time.Time // first sent; zero if it never was
+	calls     []*call   // being made for it; the first is kept in one
+	one       [1]*call
 }
 
 // pend counts a settlement in the views before Redis does, or (-1) no longer.
@@ -33,9 +35,9 @@ func (s *settlement) pend(sign Nanodollars) {
 	}
 }
 
-// calls are what tells Redis, one for each part.
-func (s *settlement) calls(r *Redis) []*call {
-	calls := make([]*call, len(s.parts))
+// prepare makes the calls that tell Redis, one for each part.
+func (s *settlement) prepare(r *Redis) []*call {
+	calls := s.one[:0]
 	e := r.epoch.Load()
 	certain := int64(1)
 	if !s.sent.IsZero() && time.Since(s.sent) > certainFor {
@@ -44,18 +46,25 @@ func (s *settlement) calls(r *Redis) []*call {
 	for i := range s.parts {
 		p := &s.parts[i]
 		if s.renew {
-			calls[i] = newCall(renewScript, len(p.shares), 3)
-			for j := range p.shares {
-				calls[i].text(&p.shares[j].view.leases)
-			}
-			r.store.clock(calls[i])
-			calls[i].text(&s.lease.ID)
-			calls[i].int(r.config.Lease.Milliseconds())
+			calls = append(calls, s.renewal(r, p))
 			continue
 		}
-		calls[i] = s.call(r, p, e, certain)
+		calls = append(calls, s.call(r, p, e, certain))
 	}
+	s.calls = calls
 	return calls
+}
+
+// renewal is a call of renew.lua.
+func (s *settlement) renewal(r *Redis, p *part) *call {
+	c := newCall(renewScript, len(p.shares), 3)
+	for i := range p.shares {
+		c.text(&p.shares[i].view.leases)
+	}
+	r.store.clock(c)
+	c.text(&s.lease.ID)
+	c.int(r.config.Lease.Milliseconds())
+	return c
 }
 
 // call is a call of settle.lua.
@@ -83,8 +92,10 @@ func (s *settlement) call(r *Redis, p *part, e *epoch, certain int64) *call {
 // round trips at a time; the others wait to go along with them, or for a moment.
 type queue struct {
 	ledger *Redis
-	wake   chan struct{}
 	linger time.Duration
+	// timer is set while something is pending. That it mostly is stopped again
+	// matters: to wake an idle processor costs more than a reservation does.
+	timer *time.Timer
 
 	mu      sync.Mutex
 	busy    int       // round trips being made for waiters
@@ -92,7 +103,7 @@ type queue struct {
 	pending []*settlement
 	sending int // settlements in flight
 	ended   bool
-	changed chan struct{}
+	changed chan struct{} // closed when some came back; nil while nobody waits for that
 }
 
 // waiter is one who waits for calls.
@@ -104,6 +115,7 @@ type waiter struct {
 	// When it is to make the round trip itself: for these, itself first.
 	batch []*waiter
 	along []*settlement
+	alone [1]*waiter
 }
 
 const (
@@ -116,8 +128,8 @@ const (
 
 func (q *queue) init(r *Redis) {
 	q.ledger, q.linger = r, 2*time.Millisecond
-	q.wake = make(chan struct{}, 1)
-	q.changed = make(chan struct{})
+	q.timer = time.NewTimer(0)
+	q.timer.Stop()
 }
 
 // do runs calls. When as many round trips are under way as may be, it waits for
@@ -138,7 +150,8 @@ func (q *queue) do(calls []*call, until time.Time) error {
 		}
 	} else {
 		q.busy++
-		w.batch, w.along = []*waiter{w}, q.take(alongAtOnce)
+		w.alone[0] = w
+		w.batch, w.along = w.alone[:], q.take(alongAtOnce)
 		q.mu.Unlock()
 	}
 	q.lead(w)
@@ -147,7 +160,7 @@ func (q *queue) do(calls []*call, until time.Time) error {
 
 // lead makes the round trip for a batch and hands on the turn.
 func (q *queue) lead(w *waiter) {
-	settlements, calls := q.prepare(w.along)
+	calls := q.prepare(w.along, len(w.batch))
 	for _, other := range w.batch {
 		calls = append(calls, other.calls...)
 	}
@@ -155,7 +168,7 @@ func (q *queue) lead(w *waiter) {
 	if sent {
 		_ = q.ledger.store.exec(deadline{context.Background(), w.until}, calls) // each call has its own
 	}
-	q.finish(w.along, settlements, sent)
+	q.finish(w.along, sent)
 	for _, other := range w.batch {
 		other.err = lost(other.calls)
 		if !sent {
@@ -192,10 +205,8 @@ func (q *queue) add(s *settlement) error {
 		q.ledger.store.count.lost.Add(1)
 		return fmt.Errorf("settle: %w: %d settlements wait already", ErrUnavailable, maxPending)
 	}
-	q.pending = append(q.pending, s)
-	select {
-	case q.wake <- struct{}{}:
-	default:
+	if q.pending = append(q.pending, s); len(q.pending) == 1 {
+		q.timer.Reset(q.linger)
 	}
 	return nil
 }
@@ -207,32 +218,33 @@ func (q *queue) take(most int) []*settlement {
 		return nil
 	}
 	taken := q.pending[:n:n]
-	q.pending = q.pending[n:]
+	if q.pending = q.pending[n:]; len(q.pending) == 0 {
+		q.timer.Stop()
+	}
 	q.sending += n
 	return taken
 }
 
-// prepare makes the calls of settlements; perSettlement[i] are those of the i-th.
-func (q *queue) prepare(taken []*settlement) (perSettlement [][]*call, all []*call) {
+// prepare makes the calls of settlements, and room for so many more.
+func (q *queue) prepare(taken []*settlement, more int) []*call {
+	calls := make([]*call, 0, len(taken)+more)
 	for _, s := range taken {
-		calls := s.calls(q.ledger)
-		perSettlement = append(perSettlement, calls)
-		all = append(all, calls...)
+		calls = append(calls, s.prepare(q.ledger)...)
 	}
-	return perSettlement, all
+	return calls
 }
 
 // finish takes in the replies to settlements; those without one go back to the
 // front of the queue.
-func (q *queue) finish(taken []*settlement, calls [][]*call, sent bool) {
+func (q *queue) finish(taken []*settlement, sent bool) {
 	if len(taken) == 0 {
 		return
 	}
 	var back []*settlement
-	for i, s := range taken {
+	for _, s := range taken {
 		switch {
-		case sent && lost(calls[i]) == nil:
-			if !q.ledger.settled(s, calls[i]) {
+		case sent && lost(s.calls) == nil:
+			if !q.ledger.settled(s) {
 				back = append(back, s)
 			}
 		case s.renew: // not worth a second try
@@ -245,16 +257,21 @@ func (q *queue) finish(taken []*settlement, calls [][]*call, sent bool) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.pending = append(back, q.pending...)
+	if back != nil {
+		q.pending = append(back, q.pending...)
+		q.timer.Reset(q.linger)
+	}
 	q.sending -= len(taken)
-	close(q.changed)
-	q.changed = make(chan struct{})
+	if q.changed != nil {
+		close(q.changed)
+		q.changed = nil
+	}
 }
 
 // settled takes in the replies to one settlement. It is not done while a part
 // met another data set.
-func (r *Redis) settled(s *settlement, calls []*call) (done bool) {
-	for i, c := range calls {
+func (r *Redis) settled(s *settlement) (done bool) {
+	for i, c := range s.calls {
 		verdict, err := r.heard(c, s.parts[i].shares)
 		if err != nil {
 			r.store.count.lost.Add(1) // logged already
@@ -282,23 +299,18 @@ func (q *queue) loop() {
 		select {
 		case <-q.ledger.stop:
 			return
-		case <-q.wake:
+		case <-q.timer.C:
 		}
-		for q.waits() {
-			if !q.pause(q.linger) {
-				return
-			}
-			if !q.send() && !q.pause(jittered(100*time.Millisecond)) {
-				return
-			}
+		again := q.linger
+		if !q.send() {
+			again = jittered(100 * time.Millisecond) // redis is lost
 		}
+		q.mu.Lock()
+		if len(q.pending) > 0 {
+			q.timer.Reset(again)
+		}
+		q.mu.Unlock()
 	}
-}
-
-func (q *queue) waits() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.pending) > 0
 }
 
 // pause waits, unless the ledger is closed.
@@ -322,9 +334,8 @@ func (q *queue) send() bool {
 	if len(taken) == 0 {
 		return true
 	}
-	settlements, calls := q.prepare(taken)
-	err := q.ledger.store.exec(context.Background(), calls)
-	q.finish(taken, settlements, true)
+	err := q.ledger.store.exec(context.Background(), q.prepare(taken, 0))
+	q.finish(taken, true)
 	return err == nil
 }
 
@@ -346,6 +357,9 @@ func (q *queue) flush(ctx context.Context) error {
 // progress sends what waits, or waits for what is being sent.
 func (q *queue) progress(ctx context.Context) error {
 	q.mu.Lock()
+	if q.changed == nil {
+		q.changed = make(chan struct{})
+	}
 	waits, changed := len(q.pending), q.changed
 	q.mu.Unlock()
 	if waits > 0 && q.send() {

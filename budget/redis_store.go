@@ -44,20 +44,28 @@ var (
 	beatScript   = newScript(beatText)
 )
 
-// call is one run of a script. Its arguments are pointers where that spares an
-// allocation for each.
+// call is one run of a script. Its arguments are pointers, which spares an
+// allocation for each, and so does the room for those of two budgets.
 type call struct {
 	script *script
 	args   []any // EVALSHA, the script's name, how many keys; the keys; the rest
 	ints   []int64
 	reply  string
 	err    error
+
+	fewArgs [32]any
+	fewInts [24]int64
 }
 
 // newCall makes room for so many keys and other arguments.
 func newCall(s *script, keys, others int) *call {
-	c := &call{script: s, args: make([]any, 3, 3+keys+others), ints: make([]int64, 0, others)}
-	c.args[2] = keys
+	c := &call{script: s}
+	c.args, c.ints = c.fewArgs[:3], c.fewInts[:0]
+	if 3+keys+others > len(c.fewArgs) || 1+others > len(c.fewInts) {
+		c.args, c.ints = make([]any, 3, 3+keys+others), make([]int64, 0, 1+others)
+	}
+	c.ints = append(c.ints, int64(keys))
+	c.args[2] = &c.ints[0]
 	return c
 }
 
@@ -245,10 +253,9 @@ func (s *store) poolSize() int { return min(64, max(2*inFlight, 10*runtime.GOMAX
 // because a new connection begins with a greeting, a round trip of its own.
 func (s *store) exec(ctx context.Context, calls []*call) error {
 	until := time.Now().Add(2 * s.timeout)
-	if earlier, ok := ctx.Deadline(); ok && earlier.Before(until) {
-		until = earlier
+	if earlier, ok := ctx.Deadline(); !ok || until.Before(earlier) {
+		ctx = deadline{ctx, until}
 	}
-	ctx = deadline{ctx, until}
 	err := s.run(ctx, calls, false)
 	var unknown []*call
 	for _, c := range calls {

@@ -235,7 +235,8 @@ func (vs *views) hear(v *view, stamp, gen int64, c counts) {
 		v.reserved, v.sliced, v.asOf = c.reserved, c.sliced, stamp
 	}
 	if *v.made == "" && c.made != "" {
-		v.made = &c.made
+		made := c.made // not &c.made: c would be made on the heap each time
+		v.made = &made
 	}
 	v.seen = time.Now()
 }

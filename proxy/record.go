@@ -100,18 +100,20 @@ func logRecord(log *slog.Logger, r *Record) {
 	if r.Status >= 500 {
 		level = slog.LevelWarn
 	}
-	if !log.Enabled(context.Background(), level) {
+	handler := log.Handler()
+	if !handler.Enabled(context.Background(), level) {
 		return
 	}
-	upstream := r.Upstream
-	log.LogAttrs(context.Background(), level, "request",
+	// Not by the Logger, which would look up its caller for each line.
+	line := slog.NewRecord(time.Now(), level, "request", 0)
+	line.AddAttrs(
 		slog.String("request_id", r.RequestID),
 		slog.String("decision", r.ID),
 		slog.String("route", r.route),
 		slog.Int("status", r.Status),
 		slog.String("code", r.Code),
 		slog.String("tier", r.Tier),
-		slog.String("upstream", upstream),
+		slog.String("upstream", r.Upstream),
 		slog.String("reason", r.Reason),
 		slog.Int("attempts", len(r.Attempts)),
 		slog.Bool("fallback", r.Fallback),
@@ -124,6 +126,7 @@ func logRecord(log *slog.Logger, r *Record) {
 		slog.Float64("ttft_ms", r.TTFTMS),
 		slog.Float64("overhead_ms", millis(r.overhead)),
 	)
+	_ = handler.Handle(context.Background(), line) // an error has nowhere to go: this is the log
 }
 
 // hashUser is a name for logs that tells users apart without naming them.
