@@ -24,19 +24,20 @@
 -- 'A|D|C stamp generation' (admitted, denied, closed) and for each budget
 -- s c r e q. The stamp is the server's time in microseconds: it tells which of
 -- two replies is newer.
+local call, format = redis.call, string.format
 local epoch, id, target, gen, mode = ARGV[1], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7]), ARGV[8]
 local budgets = (#ARGV - 8) / 6
 local tomb
 if epoch ~= '' then
-	local got = redis.call('MGET', KEYS[#KEYS], KEYS[1])
+	local got = call('MGET', KEYS[#KEYS], KEYS[1])
 	if got[1] ~= epoch then return 'E ' .. (got[1] or '') end
 	tomb = got[2]
 else
-	tomb = redis.call('GET', KEYS[1])
+	tomb = call('GET', KEYS[1])
 end
-local t = redis.call('TIME')
+local t = call('TIME')
 local now = tonumber(ARGV[2]) or t[1] * 1000 + math.floor(t[2] / 1000)
-local function text(n) return string.format('%.0f', n) end
+local function text(n) return format('%d', n) end
 local stamp = text(t[1] * 1000000 + t[2])
 local slice = string.sub(id, 1, 2) == 's:'
 local function number(s)
@@ -53,28 +54,28 @@ end
 -- reap charges leases that ran out, a few at a time. One that ran out before
 -- the counts were reset was charged to what the reset forgave.
 local function reap(a, z, n)
-	local dead = redis.call('ZRANGEBYSCORE', z, '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, 16)
+	local dead = call('ZRANGEBYSCORE', z, '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, 16)
 	for i = 1, #dead, 2 do
-		local held = redis.call('HGET', a, 'L' .. dead[i])
+		local held = call('HGET', a, 'L' .. dead[i])
 		if held then
 			if tonumber(dead[i + 1]) >= n then
-				local charged, of = string.match(redis.call('HGET', a, 'X' .. dead[i]) or '', '^(%d+)@(%d+)$')
+				local charged, of = string.match(call('HGET', a, 'X' .. dead[i]) or '', '^(%d+)@(%d+)$')
 				local sum = number(held)
 				if number(of) == n then sum = sum + number(charged) end
-				redis.call('HSET', a, 'X' .. dead[i], text(sum) .. '@' .. text(n))
-				redis.call('HINCRBY', a, 's', held)
+				call('HSET', a, 'X' .. dead[i], text(sum) .. '@' .. text(n))
+				call('HINCRBY', a, 's', held)
 			else
-				redis.call('HSET', a, 'X' .. dead[i], held .. '@0')
+				call('HSET', a, 'X' .. dead[i], held .. '@0')
 			end
-			redis.call('HDEL', a, 'L' .. dead[i])
-			redis.call('HINCRBY', a, 'r', '-' .. held)
-			redis.call('HINCRBY', a, 'x', 1)
-			if string.sub(dead[i], 1, 2) == 's:' then redis.call('HINCRBY', a, 'q', '-' .. held) end
+			call('HDEL', a, 'L' .. dead[i])
+			call('HINCRBY', a, 'r', '-' .. held)
+			call('HINCRBY', a, 'x', 1)
+			if string.sub(dead[i], 1, 2) == 's:' then call('HINCRBY', a, 'q', '-' .. held) end
 		end
-		redis.call('ZREM', z, dead[i])
+		call('ZREM', z, dead[i])
 	end
-	local next = redis.call('ZRANGE', z, 0, 0, 'WITHSCORES')
-	if next[1] and next[1] ~= '' then redis.call('HSET', a, 'f', next[2]) else redis.call('HDEL', a, 'f') end
+	local next = call('ZRANGE', z, 0, 0, 'WITHSCORES')
+	if next[1] and next[1] ~= '' then call('HSET', a, 'f', next[2]) else call('HDEL', a, 'f') end
 end
 
 -- make begins a budget's counts. The member without a name keeps the leases'
@@ -83,15 +84,15 @@ local function make(b)
 	if b.n then return end
 	b.n, b.e = gen, stamp
 	local goes = text(b.ends + 90000000)
-	redis.call('HSET', b.a, 'n', text(gen), 'e', b.e)
-	redis.call('PEXPIREAT', b.a, goes)
-	redis.call('ZADD', b.z, '+inf', '')
-	redis.call('PEXPIREAT', b.z, goes)
+	call('HSET', b.a, 'n', text(gen), 'e', b.e)
+	call('PEXPIREAT', b.a, goes)
+	call('ZADD', b.z, '+inf', '')
+	call('PEXPIREAT', b.z, goes)
 end
 
 local held, charged = 'L' .. id, 'X' .. id
 local function counts(a)
-	return redis.call('HMGET', a, 's', 'c', 'r', 'n', 'e', 'q', 'f', held, charged)
+	return call('HMGET', a, 's', 'c', 'r', 'n', 'e', 'q', 'f', held, charged)
 end
 
 local function read(i)
@@ -99,7 +100,7 @@ local function read(i)
 	local v = counts(b.a)
 	b.n = v[4] and number(v[4]) or nil
 	if b.n and b.n < gen then
-		redis.call('HSET', b.a, 's', 0, 'c', 0, 'n', text(gen))
+		call('HSET', b.a, 's', 0, 'c', 0, 'n', text(gen))
 		b.n, v[1], v[2] = gen, nil, nil
 	end
 	if v[7] and now >= number(v[7]) then
@@ -114,8 +115,8 @@ local function read(i)
 	end
 	if b.n == nil or b.n == gen then
 		local s, c = tonumber(ARGV[12 + 6 * i]), tonumber(ARGV[13 + 6 * i])
-		if s > b.s then make(b); b.s = s; redis.call('HSET', b.a, 's', text(s)) end
-		if c > b.c then make(b); b.c = c; redis.call('HSET', b.a, 'c', text(c)) end
+		if s > b.s then make(b); b.s = s; call('HSET', b.a, 's', text(s)) end
+		if c > b.c then make(b); b.c = c; call('HSET', b.a, 'c', text(c)) end
 	end
 	return b
 end
@@ -125,10 +126,10 @@ local function trim(b)
 	local beyond = math.min(b.held, b.held + b.charged - target)
 	if beyond <= 0 then return end
 	b.r, b.held = b.r - beyond, b.held - beyond
-	redis.call('HINCRBY', b.a, 'r', text(-beyond))
-	redis.call('HSET', b.a, held, text(b.held))
+	call('HINCRBY', b.a, 'r', text(-beyond))
+	call('HSET', b.a, held, text(b.held))
 	if slice then
-		redis.call('HINCRBY', b.a, 'q', text(-beyond))
+		call('HINCRBY', b.a, 'q', text(-beyond))
 		b.q = b.q - beyond
 	end
 end
@@ -140,13 +141,13 @@ local function hold(b)
 	local first = b.first
 	if not first or ends < first then first = ends end
 	if b.r < 9007199254740992 then
-		redis.call('HSET', b.a, 'r', text(b.r), held, text(b.held), 'f', text(first))
+		call('HSET', b.a, 'r', text(b.r), held, text(b.held), 'f', text(first))
 	else
-		redis.call('HINCRBY', b.a, 'r', text(b.extra))
-		redis.call('HSET', b.a, held, text(b.held), 'f', text(first))
+		call('HINCRBY', b.a, 'r', text(b.extra))
+		call('HSET', b.a, held, text(b.held), 'f', text(first))
 	end
 	if slice then
-		redis.call('HINCRBY', b.a, 'q', text(b.extra))
+		call('HINCRBY', b.a, 'q', text(b.extra))
 		b.q = b.q + b.extra
 	end
 end
@@ -167,13 +168,13 @@ if missing and target > 0 and mode ~= 'b' and mode ~= 't' then return 'M ' .. st
 if target > 0 then
 	if tomb == 'S' then answer = 'C' end
 	if tomb == 'D' then answer = 'D' end
-	if answer == 'D' and not known and mode == '1' then redis.call('SET', KEYS[1], 'D', 'PX', 30000) end
+	if answer == 'D' and not known and mode == '1' then call('SET', KEYS[1], 'D', 'PX', 30000) end
 end
 -- What can fail, on a key of another type, comes before all that counts.
 for _, b in ipairs(all) do
 	if answer == 'A' and b.extra > 0 then
 		make(b)
-		redis.call('ZADD', b.z, text(ends), id)
+		call('ZADD', b.z, text(ends), id)
 	end
 end
 local reply = { answer, stamp, text(gen) }

@@ -10,15 +10,16 @@
 --
 -- Replies: 'E epoch', or 'S|N|L stamp generation' (settled, nothing new, too
 -- late to know) and for each budget s c r e q.
+local call, format = redis.call, string.format
 local epoch, id, actual, gen = ARGV[1], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local budgets = (#ARGV - 7) / 4
 if epoch ~= '' then
-	local current = redis.call('GET', KEYS[#KEYS])
+	local current = call('GET', KEYS[#KEYS])
 	if current ~= epoch then return 'E ' .. (current or '') end
 end
-local t = redis.call('TIME')
+local t = call('TIME')
 local now = tonumber(ARGV[2]) or t[1] * 1000 + math.floor(t[2] / 1000)
-local function text(n) return string.format('%.0f', n) end
+local function text(n) return format('%d', n) end
 local stamp = text(t[1] * 1000000 + t[2])
 local held, charged = 'L' .. id, 'X' .. id
 local function number(s)
@@ -28,12 +29,12 @@ end
 
 local function read(i)
 	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], ends = tonumber(ARGV[8 + 4 * i]) }
-	local v = redis.call('HMGET', b.a, 's', 'c', 'r', 'n', 'e', 'q', held, charged)
+	local v = call('HMGET', b.a, 's', 'c', 'r', 'n', 'e', 'q', held, charged)
 	b.s, b.c, b.r, b.n = number(v[1]), number(v[2]), number(v[3]), v[4] and number(v[4]) or nil
 	b.e, b.q, b.held, b.charged = v[5] or '', number(v[6]), number(v[7]), 0
 	if b.n and b.n < gen then -- a reset since
 		b.s, b.c, b.n = 0, 0, gen
-		redis.call('HSET', b.a, 's', 0, 'c', 0, 'n', text(gen))
+		call('HSET', b.a, 's', 0, 'c', 0, 'n', text(gen))
 	end
 	if v[8] then
 		local amount, of = string.match(v[8], '^(%d+)@(%d+)$')
@@ -50,10 +51,10 @@ local function make(b)
 	if b.n then return end
 	b.n, b.e = gen, stamp
 	local goes = text(b.ends + 90000000)
-	redis.call('HSET', b.a, 'n', text(gen), 'e', b.e)
-	redis.call('PEXPIREAT', b.a, goes)
-	redis.call('ZADD', b.z, '+inf', '')
-	redis.call('PEXPIREAT', b.z, goes)
+	call('HSET', b.a, 'n', text(gen), 'e', b.e)
+	call('PEXPIREAT', b.a, goes)
+	call('ZADD', b.z, '+inf', '')
+	call('PEXPIREAT', b.z, goes)
 end
 
 -- charge adds to what is spent: to the gross, or to what is given back. Both
@@ -65,7 +66,7 @@ local function charge(b, i)
 		local s, c = tonumber(ARGV[10 + 4 * i]), tonumber(ARGV[11 + 4 * i])
 		if s > b.s or c > b.c then
 			b.s, b.c = math.max(s, b.s), math.max(c, b.c)
-			redis.call('HSET', b.a, 's', text(b.s), 'c', text(b.c))
+			call('HSET', b.a, 's', text(b.s), 'c', text(b.c))
 		end
 	end
 	local cost = actual - b.charged
@@ -74,23 +75,23 @@ local function charge(b, i)
 	if cost < 0 then b.c = sum else b.s = sum end
 	b.r = b.r - b.held
 	if sum < 9007199254740992 and b.r < 9007199254740992 then
-		redis.call('HSET', b.a, field, text(sum), 'r', text(b.r))
+		call('HSET', b.a, field, text(sum), 'r', text(b.r))
 	else
-		redis.call('HINCRBY', b.a, field, text(math.abs(cost)))
-		redis.call('HINCRBY', b.a, 'r', text(-b.held))
+		call('HINCRBY', b.a, field, text(math.abs(cost)))
+		call('HINCRBY', b.a, 'r', text(-b.held))
 	end
 	if not b.known then return end
-	redis.call('HDEL', b.a, held, charged)
+	call('HDEL', b.a, held, charged)
 	redis.pcall('ZREM', b.z, id) -- even if the key is of another type
 	if b.held > 0 and string.sub(id, 1, 2) == 's:' then
-		redis.call('HINCRBY', b.a, 'q', text(-b.held))
+		call('HINCRBY', b.a, 'q', text(-b.held))
 		b.q = b.q - b.held
 	end
 end
 
 local all, answer = {}, 'S'
 for i = 0, budgets - 1 do all[i + 1] = read(i) end
-if redis.call('SET', KEYS[1], ARGV[7], 'NX', 'PX', 300000) then
+if call('SET', KEYS[1], ARGV[7], 'NX', 'PX', 300000) then
 	for i, b in ipairs(all) do
 		if b.stale then answer = 'L' else charge(b, i - 1) end
 	end
