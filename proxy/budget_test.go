@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -141,8 +142,11 @@ func TestFitToBudget(t *testing.T) {
 		{"a forced tier is kept, its output shrinks", "0.002", "hi", []string{`"max_tokens":1000`, `"x":1`}, 200, "balanced", "output limited to"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			var log bytes.Buffer
+			decisions := proxy.NewAsyncWriter(&log, 10)
 			s := newStage(t, list, func(c *proxy.Config, _ *routing.Config) {
 				c.Budgets = []proxy.Budget{{Scope: budget.ScopeUser, Amount: 1, Hard: true}}
+				c.Decisions = decisions
 			})
 			model := "auto"
 			if strings.HasPrefix(c.name, "a forced") {
@@ -151,6 +155,11 @@ func TestFitToBudget(t *testing.T) {
 			resp, body := s.post(t, "/v1/chat/completions", chatBody(model, c.prompt, c.extra...), "X-Router-Budget-Usd", c.budget)
 			if resp.StatusCode != c.status || resp.Header.Get("X-Router-Tier") != c.tier || !strings.Contains(resp.Header.Get("X-Router-Reason"), c.reason) {
 				t.Errorf("got %d tier %q reason %q: %s", resp.StatusCode, resp.Header.Get("X-Router-Tier"), resp.Header.Get("X-Router-Reason"), body)
+			}
+			decisions.Close()
+			fitted := gjson.GetBytes(log.Bytes(), `strategies.#(name=="budget").allowed.0`).String()
+			if want := map[bool]string{true: c.tier}[c.reason != ""]; fitted != want {
+				t.Errorf("the decision's trace says that the budget allows %q, want %q: %s", fitted, want, log.Bytes())
 			}
 		})
 	}

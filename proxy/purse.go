@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -202,7 +201,7 @@ func (s *setup) fit(p *purse, decision *routing.Decision, room budget.Nanodollar
 	}
 	p.output = output
 	s.moveTo(decision, plan, cheapest, by)
-	decision.Reason += fmt.Sprintf("; budget: output limited to %d tokens", output)
+	explainFit(decision, fmt.Sprintf("output limited to %d tokens", output))
 	return true
 }
 
@@ -222,13 +221,19 @@ func (s *setup) moveTo(d *routing.Decision, plan []routing.Target, i int, by str
 		d.Plan = rest
 	}
 	if first.Tier != d.Tier {
-		d.Reason += fmt.Sprintf("; budget: the worst case fits the %s only with %s", strings.TrimSpace(by), first.Tier)
 		d.Tier = first.Tier
+		explainFit(d, fmt.Sprintf("the worst case fits the %s only with %s", by, first.Tier))
 		for i := range d.Plan {
 			d.Plan[i].Fallback = d.Plan[i].Tier != d.Tier
 		}
 	}
 	d.Upstream = first.Deployment
+}
+
+// explainFit says in a decision's trace and reason what was done to fit it.
+func explainFit(d *routing.Decision, what string) {
+	d.Strategies = append(d.Strategies, routing.Step{Name: "budget", Allowed: []string{d.Tier}, Reason: what})
+	d.Reason += "; budget: " + what
 }
 
 // cover makes sure that an attempt at d is paid for, extending the reservation

@@ -75,7 +75,7 @@ func (j *journey) route() {
 	for _, reason := range j.also {
 		j.d.Reason = joined(j.d.Reason, reason)
 	}
-	j.plan(true)
+	j.plan()
 }
 
 // allow keeps the tiers this caller may use.
@@ -159,24 +159,6 @@ func (j *journey) probe(probes uint64) {
 	j.tiers = slices.Delete(j.tiers, 0, 1)
 }
 
-// refit plans anew on the tiers named, without a fallback beside them.
-func (j *journey) refit(tiers []string, reason string) bool {
-	for _, name := range tiers {
-		if t := j.rt.byName[name]; t != nil && j.may(t) && !slices.Contains(j.tiers, t) {
-			j.tiers = append(j.tiers, t)
-		}
-	}
-	if len(j.tiers) == 0 {
-		return false
-	}
-	j.demand()
-	j.step("budget", reason)
-	j.d.Reason = joined(j.d.Reason, reason)
-	j.plan(false)
-	j.d.Reason = plain(j.d.Reason)
-	return true
-}
-
 // forceTier plans on the tier that was asked for, and on the fallback.
 func (j *journey) forceTier() {
 	t := j.rt.byName[j.r.Tier]
@@ -189,7 +171,7 @@ func (j *journey) forceTier() {
 		j.tiers = append(j.tiers, t)
 		j.d.Reason = "tier " + t.Name + " was asked for"
 		j.demand()
-		j.plan(true)
+		j.plan()
 	}
 }
 
@@ -284,14 +266,14 @@ func (j *journey) step(name, reason string) {
 // plan lists the deployments in the order to try them: those of the first tier,
 // of the others allowed, of the fallback tier. Deployments that are out are left
 // out; when all are, one is tried nevertheless.
-func (j *journey) plan(fallback bool) {
+func (j *journey) plan() {
 	d := j.d
 	d.Tier = j.tiers[0].Name
 	d.Tiers = make([]string, len(j.tiers))
 	for i, t := range j.tiers {
 		d.Tiers[i] = t.Name
 	}
-	if fallback && !slices.Contains(j.tiers, j.rt.fallback) && j.may(j.rt.fallback) {
+	if !slices.Contains(j.tiers, j.rt.fallback) && j.may(j.rt.fallback) {
 		j.tiers = append(j.tiers, j.rt.fallback)
 	}
 	d.Plan = make([]Target, 0, min(j.rt.attempts+planSlack, len(j.rt.deployments)))

@@ -352,16 +352,6 @@ func (rt *Router) Classify(prompt string) (Score, string) {
 	return score, rt.complexity.wanted(score.Value).Name
 }
 
-// Refit narrows a decision to the named tiers, best first, with a reason that
-// joins those it has: the caller found that the rest do not fit a budget. The
-// plan is made anew of these tiers alone, also without the fallback tier. False
-// means that none of them may be used; d is as it was.
-func (rt *Router) Refit(r *Request, d *Decision, tiers []string, reason string) bool {
-	j := newJourney(rt, r, d)
-	defer j.done()
-	return j.refit(tiers, reason)
-}
-
 // Acquire asks to try a deployment now. False means that it is to be skipped:
 // it is cooling down, its breaker is open, or another request is probing it.
 // last says that nothing else is left to try; then the answer is true. After

@@ -347,26 +347,6 @@ func TestSessionsAreBounded(t *testing.T) {
 	}
 }
 
-func TestRefit(t *testing.T) {
-	rt := mustNew(t, Config{Tiers: threeTiers(), Strategies: usualChain()})
-	r := &Request{Prompt: "compare B-trees vs LSM trees", Allowed: []string{"balanced", "powerful"}}
-	d := rt.Decide(r)
-	before := *d
-	if rt.Refit(r, d, []string{"fast", "unknown"}, "budget has no room") || d.Tier != before.Tier || d.Reason != before.Reason {
-		t.Errorf("refitted to tiers that may not be used: %+v", d)
-	}
-	if !rt.Refit(r, d, []string{"fast", "balanced"}, "budget fits balanced") {
-		t.Fatal("not refitted")
-	}
-	want := "complexity 7.5 wants powerful; the key may use balanced, powerful; budget fits balanced"
-	if d.Tier != "balanced" || d.Upstream != "a/medium" || d.Reason != want || !slices.Equal(plan(d), []string{"a/medium"}) || d.ID != before.ID {
-		t.Errorf("%+v", d)
-	}
-	if last := d.Strategies[len(d.Strategies)-1]; last.Name != "budget" || !slices.Equal(last.Allowed, []string{"balanced"}) {
-		t.Errorf("last step %+v", last)
-	}
-}
-
 func TestClassify(t *testing.T) {
 	own := NewComplexity(ComplexityConfig{Rules: []Rule{{"fast", 0, 8}, {"powerful", 8, 10}}})
 	for want, strategies := range map[string][]Strategy{"powerful": {NewCost(CostConfig{})}, "fast": {NewCost(CostConfig{}), own}} {
