@@ -96,19 +96,20 @@ local function counts(a)
 end
 
 local function read(i)
-	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], limit = ARGV[9 + 6 * i], ends = tonumber(ARGV[11 + 6 * i]) }
-	local v = counts(b.a)
-	b.n = v[4] and number(v[4]) or nil
-	if b.n and b.n < gen then
-		call('HSET', b.a, 's', 0, 'c', 0, 'n', text(gen))
-		b.n, v[1], v[2] = gen, nil, nil
+	local a, z = KEYS[2 + 2 * i], KEYS[3 + 2 * i]
+	local v = counts(a)
+	local n = v[4] and number(v[4]) or nil
+	if n and n < gen then
+		call('HSET', a, 's', 0, 'c', 0, 'n', text(gen))
+		n, v[1], v[2] = gen, nil, nil
 	end
 	if v[7] and now >= number(v[7]) then
-		reap(b.a, b.z, b.n or gen)
-		v = counts(b.a)
+		reap(a, z, n or gen)
+		v = counts(a)
 	end
-	b.s, b.c, b.r, b.e = number(v[1]), number(v[2]), number(v[3]), v[5] or ''
-	b.q, b.first, b.held, b.charged = number(v[6]), v[7] and number(v[7]), number(v[8]), 0
+	local b = { a = a, z = z, limit = ARGV[9 + 6 * i], ends = tonumber(ARGV[11 + 6 * i]), n = n,
+		s = number(v[1]), c = number(v[2]), r = number(v[3]), e = v[5] or '', q = number(v[6]),
+		first = v[7] and number(v[7]), held = number(v[8]), charged = 0, extra = 0 }
 	if v[9] then
 		local amount, of = string.match(v[9], '^(%d+)@(%d+)$')
 		if b.n and number(of) == b.n then b.charged = number(amount) end
@@ -177,13 +178,9 @@ for _, b in ipairs(all) do
 		call('ZADD', b.z, text(ends), id)
 	end
 end
-local reply = { answer, stamp, text(gen) }
+local reply = answer .. ' ' .. stamp .. ' ' .. text(gen)
 for _, b in ipairs(all) do
 	if answer == 'A' and b.extra > 0 then hold(b) end
-	reply[#reply + 1] = text(b.s)
-	reply[#reply + 1] = text(b.c)
-	reply[#reply + 1] = text(b.r)
-	reply[#reply + 1] = b.e == '' and '-' or b.e
-	reply[#reply + 1] = text(b.q)
+	reply = reply .. format(' %d %d %d %s %d', b.s, b.c, b.r, b.e == '' and '-' or b.e, b.q)
 end
-return table.concat(reply, ' ')
+return reply

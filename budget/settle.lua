@@ -28,10 +28,11 @@ local function number(s)
 end
 
 local function read(i)
-	local b = { a = KEYS[2 + 2 * i], z = KEYS[3 + 2 * i], ends = tonumber(ARGV[8 + 4 * i]) }
-	local v = call('HMGET', b.a, 's', 'c', 'r', 'n', 'e', 'q', held, charged)
-	b.s, b.c, b.r, b.n = number(v[1]), number(v[2]), number(v[3]), v[4] and number(v[4]) or nil
-	b.e, b.q, b.held, b.charged = v[5] or '', number(v[6]), number(v[7]), 0
+	local a = KEYS[2 + 2 * i]
+	local v = call('HMGET', a, 's', 'c', 'r', 'n', 'e', 'q', held, charged)
+	local b = { a = a, z = KEYS[3 + 2 * i], ends = tonumber(ARGV[8 + 4 * i]),
+		s = number(v[1]), c = number(v[2]), r = number(v[3]), n = v[4] and number(v[4]) or nil, e = v[5] or '', q = number(v[6]),
+		held = number(v[7]), charged = 0, known = false, stale = false, floor = false }
 	if b.n and b.n < gen then -- a reset since
 		b.s, b.c, b.n = 0, 0, gen
 		call('HSET', b.a, 's', 0, 'c', 0, 'n', text(gen))
@@ -101,12 +102,8 @@ end
 for _, b in ipairs(all) do
 	if b.n and b.n > gen then gen = b.n end
 end
-local reply = { answer, stamp, text(gen) }
+local reply = answer .. ' ' .. stamp .. ' ' .. text(gen)
 for _, b in ipairs(all) do
-	reply[#reply + 1] = text(b.s)
-	reply[#reply + 1] = text(b.c)
-	reply[#reply + 1] = text(b.r)
-	reply[#reply + 1] = b.e == '' and '-' or b.e
-	reply[#reply + 1] = text(b.q)
+	reply = reply .. format(' %d %d %d %s %d', b.s, b.c, b.r, b.e == '' and '-' or b.e, b.q)
 end
-return table.concat(reply, ' ')
+return reply
