@@ -13,7 +13,7 @@ func priceOf(u *Upstream) (p budget.Price, guessed string) {
 	listed, known := budget.LookupPrice(u.Provider, u.Model)
 	switch {
 	case u.Price != nil:
-		return configuredPrice(u.Price, listed, known), ""
+		return configuredPrice(u, listed, known), ""
 	case known:
 		return listed, ""
 	case u.Provider == "simulated":
@@ -39,9 +39,11 @@ const (
 )
 
 // configuredPrice fills in what the configuration left out.
-func configuredPrice(c *Price, listed budget.Price, known bool) budget.Price {
+func configuredPrice(u *Upstream, listed budget.Price, known bool) budget.Price {
+	c := u.Price
 	input := int64(*c.Input)
 	p := budget.FlatPrice(input, 0)
+	p.CacheWriteHour = budget.HourWrite(u.Provider, u.Model, input)
 	p.Source = "config"
 	if known {
 		p.CacheWrite = listed.CacheWrite

@@ -3,6 +3,7 @@ package budget
 import (
 	"math"
 	"math/bits"
+	"strings"
 )
 
 // Price is what a model costs, in nano-dollars per million tokens. A rate of 0
@@ -13,6 +14,9 @@ type Price struct {
 	Output      int64
 	CachedInput int64 // input tokens read from the provider's cache
 	CacheWrite  int64 // input tokens written to it
+	// CacheWriteHour is for tokens written to a cache that lasts an hour. 0, or
+	// anything below CacheWrite, means CacheWrite.
+	CacheWriteHour int64
 	// LongAbove is the number of input tokens, cached ones included, above
 	// which the whole request is charged at Long: every token of it, the
 	// output too, not only those beyond. 0 means that there is no such step.
@@ -25,10 +29,23 @@ type Price struct {
 
 // Rates are the prices of a request above Price.LongAbove, in the same unit.
 type Rates struct {
-	Input       int64
-	Output      int64
-	CachedInput int64
-	CacheWrite  int64
+	Input          int64
+	Output         int64
+	CachedInput    int64
+	CacheWrite     int64
+	CacheWriteHour int64
+}
+
+// HourWrite is the rate of input tokens written to a cache that lasts an hour,
+// for a model whose input costs that much; 0 where there is no such rate.
+// Claude's is twice the input's (platform.claude.com/docs, prompt caching), and
+// nobody else has one. Bedrock's application inference profiles may be Claude's.
+func HourWrite(provider, model string, input int64) int64 {
+	model = strings.ToLower(model)
+	if provider == "anthropic" || strings.Contains(model, "claude") || strings.Contains(model, ":application-inference-profile/") {
+		return 2 * input
+	}
+	return 0
 }
 
 // FlatPrice is the price of a model without a price list for caching or long
@@ -39,12 +56,13 @@ func FlatPrice(input, output int64) Price {
 }
 
 // Tokens are the tokens of one upstream call. Input includes CachedInput and
-// CacheWrite.
+// CacheWrite, which includes CacheWriteHour.
 type Tokens struct {
-	Input       int64
-	Output      int64
-	CachedInput int64
-	CacheWrite  int64
+	Input          int64
+	Output         int64
+	CachedInput    int64
+	CacheWrite     int64
+	CacheWriteHour int64
 }
 
 // Cost is the price of t, rounded up once, to a nano-dollar. Negative counts
@@ -53,6 +71,7 @@ type Tokens struct {
 // largest there is.
 func (p Price) Cost(t Tokens) Nanodollars {
 	cached, write := count(t.CachedInput), count(t.CacheWrite)
+	hour := min(count(t.CacheWriteHour), write)
 	plain := max(0, count(t.Input)-cached-write)
 	rates := p.short()
 	if p.LongAbove > 0 && plain+cached+write > p.LongAbove {
@@ -61,9 +80,17 @@ func (p Price) Cost(t Tokens) Nanodollars {
 	var sum wide
 	sum.add(rates.Input, plain)
 	sum.add(rates.CachedInput, cached)
-	sum.add(rates.CacheWrite, write)
+	sum.add(rates.CacheWrite, write-hour)
+	sum.add(max(rates.CacheWrite, rates.CacheWriteHour), hour)
 	sum.add(rates.Output, count(t.Output))
 	return sum.perMillion()
+}
+
+// WithoutHour is the price of requests that write to no cache that lasts an
+// hour, whose worst case is lower.
+func (p Price) WithoutHour() Price {
+	p.CacheWriteHour, p.Long.CacheWriteHour = 0, 0
+	return p
 }
 
 // WorstCase is the most that a call with at most so many input and output
@@ -110,15 +137,15 @@ func (p Price) Blended() float64 {
 }
 
 func (p Price) short() Rates {
-	return Rates{Input: p.Input, Output: p.Output, CachedInput: p.CachedInput, CacheWrite: p.CacheWrite}
+	return Rates{Input: p.Input, Output: p.Output, CachedInput: p.CachedInput, CacheWrite: p.CacheWrite, CacheWriteHour: p.CacheWriteHour}
 }
 
 // dearest is the dearest rate of input and of output that a request with at
 // most so many input tokens can meet.
 func (p Price) dearest(inputTokens int64) (input, output int64) {
-	input, output = max(p.Input, p.CachedInput, p.CacheWrite), p.Output
+	input, output = max(p.Input, p.CachedInput, p.CacheWrite, p.CacheWriteHour), p.Output
 	if p.LongAbove > 0 && inputTokens > p.LongAbove {
-		input = max(input, p.Long.Input, p.Long.CachedInput, p.Long.CacheWrite)
+		input = max(input, p.Long.Input, p.Long.CachedInput, p.Long.CacheWrite, p.Long.CacheWriteHour)
 		output = max(output, p.Long.Output)
 	}
 	return input, output
@@ -130,7 +157,7 @@ const perMillion = 1_000_000
 // few cannot overflow. No call has 2^60 tokens.
 func count(tokens int64) int64 { return min(max(0, tokens), 1<<60) }
 
-// wide is a sum of rates times tokens, in millionths of a nano-dollar. The four
+// wide is a sum of rates times tokens, in millionths of a nano-dollar. The five
 // products of a cost always fit into its 128 bits, whatever the factors.
 type wide struct{ high, low uint64 }
 

@@ -18,6 +18,13 @@ var sonnet = Price{
 	Long:      Rates{Input: 6 * perDollar, Output: 225 * perDollar / 10, CachedInput: 6 * perDollar / 10, CacheWrite: 75 * perDollar / 10},
 }
 
+// sonnetByHour is sonnet with a price for caches that last an hour.
+var sonnetByHour = func() Price {
+	p := sonnet
+	p.CacheWriteHour, p.Long.CacheWriteHour = 6*perDollar, 12*perDollar
+	return p
+}()
+
 func TestCost(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -43,11 +50,16 @@ func TestCost(t *testing.T) {
 		// 1 × 0.5 + 1 × 0.5 nano-dollars: each rounded alone would be 2
 		{"rounded once, not per kind of token", Price{Input: 500_000, Output: 500_000}, Tokens{Input: 1, Output: 1}, 1},
 		{"a flat price knows no caches", FlatPrice(2*perDollar, 8*perDollar), Tokens{Input: 1000, CachedInput: 600, CacheWrite: 400}, 2_000_000},
-		{"negative counts are none", sonnet, Tokens{Input: -5, Output: -5, CachedInput: -5, CacheWrite: -5}, 0},
+		// 1,000 plain × $3 + 3,000 for minutes × $3.75 + 6,000 for an hour × $6 = $0.003 + $0.01125 + $0.036
+		{"a cache that lasts an hour costs more", sonnetByHour, Tokens{Input: 10_000, CacheWrite: 9000, CacheWriteHour: 6000}, 50_250_000},
+		{"as much as any, where no more is known", sonnet, Tokens{Input: 4000, CacheWrite: 4000, CacheWriteHour: 4000}, 15_000_000},
+		// 400,000 for an hour × $12
+		{"above the step, too", sonnetByHour, Tokens{Input: 400_000, CacheWrite: 400_000, CacheWriteHour: 500_000}, 4_800_000_000},
+		{"negative counts are none", sonnet, Tokens{Input: -5, Output: -5, CachedInput: -5, CacheWrite: -5, CacheWriteHour: -5}, 0},
 		// 300 cached × $0.30 + 200 written × $3.75 = $0.00009 + $0.00075
 		{"parts above the whole are charged", sonnet, Tokens{Input: 100, CachedInput: 300, CacheWrite: 200}, 840_000},
 		{"no overflow", Price{Input: math.MaxInt64, Output: math.MaxInt64, CachedInput: math.MaxInt64, CacheWrite: math.MaxInt64},
-			Tokens{math.MaxInt64, math.MaxInt64, math.MaxInt64, math.MaxInt64}, math.MaxInt64},
+			Tokens{math.MaxInt64, math.MaxInt64, math.MaxInt64, math.MaxInt64, math.MaxInt64}, math.MaxInt64},
 		{"just below the largest", FlatPrice(1_000_000, 0), Tokens{Input: 1 << 59}, 1 << 59},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -87,10 +99,10 @@ func anyPrice(t *rapid.T) Price {
 	rate := rapid.OneOf(rapid.Int64Range(0, 100*perDollar), rapid.Int64Range(0, 10), rapid.Int64Range(0, math.MaxInt64))
 	draw := func(name string) Rates {
 		return Rates{Input: rate.Draw(t, name+" input"), Output: rate.Draw(t, name+" output"),
-			CachedInput: rate.Draw(t, name+" cached"), CacheWrite: rate.Draw(t, name+" write")}
+			CachedInput: rate.Draw(t, name+" cached"), CacheWrite: rate.Draw(t, name+" write"), CacheWriteHour: rate.Draw(t, name+" write for an hour")}
 	}
 	r := draw("short")
-	p := Price{Input: r.Input, Output: r.Output, CachedInput: r.CachedInput, CacheWrite: r.CacheWrite}
+	p := Price{Input: r.Input, Output: r.Output, CachedInput: r.CachedInput, CacheWrite: r.CacheWrite, CacheWriteHour: r.CacheWriteHour}
 	if rapid.Bool().Draw(t, "has a step") {
 		p.LongAbove, p.Long = rapid.Int64Range(1, 300_000).Draw(t, "above"), draw("long")
 	}
@@ -106,6 +118,11 @@ func TestWorstCaseBoundsEveryCost(t *testing.T) {
 		used := Tokens{Input: rapid.Int64Range(0, input).Draw(t, "input"), Output: rapid.Int64Range(0, output).Draw(t, "output")}
 		used.CachedInput = rapid.Int64Range(0, used.Input).Draw(t, "cached")
 		used.CacheWrite = rapid.Int64Range(0, used.Input-used.CachedInput).Draw(t, "written")
+		if rapid.Bool().Draw(t, "for an hour") {
+			used.CacheWriteHour = rapid.Int64Range(0, used.CacheWrite).Draw(t, "written for an hour")
+		} else {
+			p = p.WithoutHour()
+		}
 		if cost, worst := p.Cost(used), p.WorstCase(input, output); cost > worst {
 			t.Fatalf("Cost(%+v) = %d > WorstCase(%d, %d) = %d for %+v", used, int64(cost), input, output, int64(worst), p)
 		}
@@ -117,13 +134,15 @@ func TestCostIsTheExactSumRoundedUp(t *testing.T) {
 		p := anyPrice(t)
 		used := Tokens{CachedInput: rapid.Int64Range(0, 1<<50).Draw(t, "cached"), CacheWrite: rapid.Int64Range(0, 1<<50).Draw(t, "written"), Output: anyCount.Draw(t, "output")}
 		plain := rapid.Int64Range(0, 1<<50).Draw(t, "plain")
+		used.CacheWriteHour = rapid.Int64Range(0, used.CacheWrite).Draw(t, "written for an hour")
 		used.Input = plain + used.CachedInput + used.CacheWrite
 		r := p.short()
 		if p.LongAbove > 0 && used.Input > p.LongAbove {
 			r = p.Long
 		}
 		want := new(big.Int)
-		for _, part := range [][2]int64{{r.Input, plain}, {r.CachedInput, used.CachedInput}, {r.CacheWrite, used.CacheWrite}, {r.Output, used.Output}} {
+		for _, part := range [][2]int64{{r.Input, plain}, {r.CachedInput, used.CachedInput}, {r.CacheWrite, used.CacheWrite - used.CacheWriteHour},
+			{max(r.CacheWrite, r.CacheWriteHour), used.CacheWriteHour}, {r.Output, used.Output}} {
 			want.Add(want, new(big.Int).Mul(big.NewInt(part[0]), big.NewInt(part[1])))
 		}
 		want.Add(want, big.NewInt(999_999)).Div(want, big.NewInt(1_000_000))

@@ -36,7 +36,7 @@ var priceTable []byte
 // model.
 //
 // The table has one price per model and not, for instance, that of a priority
-// tier, of audio, of caching for an hour, or of a region with a surcharge.
+// tier, of audio, or of a region with a surcharge.
 func LookupPrice(provider, model string) (Price, bool) {
 	return LookupPriceAt(provider, model, time.Now())
 }
@@ -48,7 +48,7 @@ func LookupPriceAt(provider, model string, at time.Time) (Price, bool) {
 	if e == nil {
 		return Price{}, false
 	}
-	return e.at(at, id+"/"+e.ID), true
+	return e.at(at, provider, id+"/"+e.ID), true
 }
 
 // DearestPrice is for a model that LookupPrice does not know: no model of the
@@ -63,16 +63,18 @@ func DearestPrice(provider string) (Price, bool) {
 	var dearest Rates
 	now := time.Now()
 	for i := range c.Models {
-		p := c.Models[i].at(now, "")
+		p := c.Models[i].at(now, provider, "")
 		for _, r := range []Rates{p.short(), p.Long} {
 			dearest.Input = max(dearest.Input, r.Input)
 			dearest.Output = max(dearest.Output, r.Output)
 			dearest.CachedInput = max(dearest.CachedInput, r.CachedInput)
 			dearest.CacheWrite = max(dearest.CacheWrite, r.CacheWrite)
+			dearest.CacheWriteHour = max(dearest.CacheWriteHour, r.CacheWriteHour)
 		}
 	}
 	return Price{
-		Input: dearest.Input, Output: dearest.Output, CachedInput: dearest.CachedInput, CacheWrite: dearest.CacheWrite,
+		Input: dearest.Input, Output: dearest.Output, CachedInput: dearest.CachedInput,
+		CacheWrite: dearest.CacheWrite, CacheWriteHour: dearest.CacheWriteHour,
 		Source: fmt.Sprintf("%s %s: model unknown, dearest of %s", PriceSource, PriceDate, id),
 	}, true
 }
@@ -334,7 +336,7 @@ func (r *rule) matches(name string) bool {
 }
 
 // at is the entry's price on the day of t, in UTC.
-func (e *entry) at(t time.Time, name string) Price {
+func (e *entry) at(t time.Time, provider, name string) Price {
 	l := e.listed
 	day := t.UTC().Format(time.DateOnly)
 	for _, next := range e.Then {
@@ -344,11 +346,13 @@ func (e *entry) at(t time.Time, name string) Price {
 	}
 	rates := l.rates()
 	p := Price{
-		Input: rates.Input, Output: rates.Output, CachedInput: rates.CachedInput, CacheWrite: rates.CacheWrite,
+		Input: rates.Input, Output: rates.Output, CachedInput: rates.CachedInput,
+		CacheWrite: rates.CacheWrite, CacheWriteHour: HourWrite(provider, e.ID, rates.Input),
 		Source: PriceSource + " " + PriceDate + ": " + name,
 	}
 	if l.Long != nil {
 		p.LongAbove, p.Long = l.Above, l.Long.rates()
+		p.Long.CacheWriteHour = HourWrite(provider, e.ID, p.Long.Input)
 	}
 	return p
 }

@@ -84,6 +84,7 @@ func TestLookupPrice(t *testing.T) {
 		name, provider, model   string
 		at                      time.Time
 		in, out, cached, write  float64 // US dollars per million tokens
+		hour                    float64
 		above                   int64
 		longIn, longOut, longCR float64
 		entry                   string
@@ -92,7 +93,7 @@ func TestLookupPrice(t *testing.T) {
 		{name: "letter case aside", provider: "together", model: "meta-llama/llama-3.3-70b-instruct-turbo", in: 0.88, out: 0.88, cached: 0.88, write: 0.88, entry: "together/meta-llama/Llama-3.3-70B-Instruct-Turbo"},
 		{name: "a cache price of its own", provider: "openai", model: "gpt-5", in: 1.25, out: 10, cached: 0.125, write: 1.25, entry: "openai/gpt-5"},
 		{name: "an exact name before the pattern of a later model", provider: "openai", model: "gpt-4o-mini", in: 0.15, out: 0.6, cached: 0.075, write: 0.15, entry: "openai/gpt-4o-mini"},
-		{name: "a dated name by its beginning", provider: "anthropic", model: "claude-haiku-4-5-20251001", in: 1, out: 5, cached: 0.1, write: 1.25, entry: "anthropic/claude-haiku-4-5"},
+		{name: "a dated name by its beginning", provider: "anthropic", model: "claude-haiku-4-5-20251001", in: 1, out: 5, cached: 0.1, write: 1.25, hour: 2, entry: "anthropic/claude-haiku-4-5"},
 		{name: "a step for long requests", provider: "gemini", model: "gemini-2.5-pro", in: 1.25, out: 10, cached: 0.125, write: 1.25,
 			above: 200_000, longIn: 2.5, longOut: 15, longCR: 0.25, entry: "google/gemini-2.5-pro"},
 		{name: "by a regular expression", provider: "xai", model: "grok-4.3-20260601", in: 1.25, out: 2.5, cached: 0.2, write: 1.25, entry: "x-ai/grok-4.3"},
@@ -100,26 +101,26 @@ func TestLookupPrice(t *testing.T) {
 		{name: "the peak price where it depends on the hour", provider: "deepseek", model: "deepseek-reasoner", in: 0.55, out: 2.19, cached: 0.14, write: 0.55, entry: "deepseek/deepseek-reasoner"},
 		{name: "another provider's list where its own has none", provider: "azure", model: "gpt-4o", in: 2.5, out: 10, cached: 1.25, write: 2.5, entry: "openai/gpt-4o"},
 		{name: "its own list first", provider: "azure", model: "o3-mini", in: 1.1, out: 4.4, cached: 0.55, write: 1.1, entry: "azure/o3-mini"},
-		{name: "before an announced change", provider: "anthropic", model: "claude-sonnet-5", at: summer, in: 2, out: 10, cached: 0.2, write: 2.5, entry: "anthropic/claude-sonnet-5"},
-		{name: "from the day of an announced change", provider: "anthropic", model: "claude-sonnet-5", at: autumn, in: 3, out: 15, cached: 0.3, write: 3.75, entry: "anthropic/claude-sonnet-5"},
+		{name: "before an announced change", provider: "anthropic", model: "claude-sonnet-5", at: summer, in: 2, out: 10, cached: 0.2, write: 2.5, hour: 4, entry: "anthropic/claude-sonnet-5"},
+		{name: "from the day of an announced change", provider: "anthropic", model: "claude-sonnet-5", at: autumn, in: 3, out: 15, cached: 0.3, write: 3.75, hour: 6, entry: "anthropic/claude-sonnet-5"},
 		{name: "a change that has long been made", provider: "openai", model: "o3", at: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), in: 2, out: 8, cached: 0.5, write: 2, entry: "openai/o3"},
 
-		{name: "Bedrock's global profile", provider: "bedrock", model: "global.anthropic.claude-sonnet-4-6", in: 3, out: 15, cached: 0.3, write: 3.75, entry: "aws/global.anthropic.claude-sonnet-4-6-v1:0"},
-		{name: "Bedrock's regional profile costs a tenth more", provider: "bedrock", model: "us.anthropic.claude-sonnet-4-6", in: 3.3, out: 16.5, cached: 0.33, write: 4.125, entry: "aws/regional.anthropic.claude-sonnet-4-6-v1:0"},
-		{name: "Bedrock's regional profile of a dated model", provider: "bedrock", model: "eu.anthropic.claude-haiku-4-5-20251001-v1:0", in: 1.1, out: 5.5, cached: 0.11, write: 1.375, entry: "aws/regional.anthropic.claude-haiku-4-5-20251001-v1:0"},
-		{name: "Bedrock in one region", provider: "bedrock", model: "anthropic.claude-sonnet-4-6", in: 3.3, out: 16.5, cached: 0.33, write: 4.125, entry: "aws/regional.anthropic.claude-sonnet-4-6-v1:0"},
-		{name: "a geography the list lacks is regional", provider: "bedrock", model: "apac.anthropic.claude-opus-5", in: 5.5, out: 27.5, cached: 0.55, write: 6.875, entry: "aws/regional.anthropic.claude-opus-5"},
+		{name: "Bedrock's global profile", provider: "bedrock", model: "global.anthropic.claude-sonnet-4-6", in: 3, out: 15, cached: 0.3, write: 3.75, hour: 6, entry: "aws/global.anthropic.claude-sonnet-4-6-v1:0"},
+		{name: "Bedrock's regional profile costs a tenth more", provider: "bedrock", model: "us.anthropic.claude-sonnet-4-6", in: 3.3, out: 16.5, cached: 0.33, write: 4.125, hour: 6.6, entry: "aws/regional.anthropic.claude-sonnet-4-6-v1:0"},
+		{name: "Bedrock's regional profile of a dated model", provider: "bedrock", model: "eu.anthropic.claude-haiku-4-5-20251001-v1:0", in: 1.1, out: 5.5, cached: 0.11, write: 1.375, hour: 2.2, entry: "aws/regional.anthropic.claude-haiku-4-5-20251001-v1:0"},
+		{name: "Bedrock in one region", provider: "bedrock", model: "anthropic.claude-sonnet-4-6", in: 3.3, out: 16.5, cached: 0.33, write: 4.125, hour: 6.6, entry: "aws/regional.anthropic.claude-sonnet-4-6-v1:0"},
+		{name: "a geography the list lacks is regional", provider: "bedrock", model: "apac.anthropic.claude-opus-5", in: 5.5, out: 27.5, cached: 0.55, write: 6.875, hour: 11, entry: "aws/regional.anthropic.claude-opus-5"},
 		{name: "a model without its geography in the list", provider: "bedrock", model: "amazon.nova-2-lite-v1:0", in: 0.33, out: 2.75, cached: 0.0825, write: 0.33, entry: "aws/regional.amazon.nova-2-lite-v1:0"},
 		{name: "a model with one price everywhere", provider: "bedrock", model: "apac.amazon.nova-lite-v1:0", in: 0.06, out: 0.24, cached: 0.015, write: 0.06, entry: "aws/amazon.nova-lite-v1:0"},
 		{name: "a profile of a model listed by its bare name", provider: "bedrock", model: "us-gov.openai.gpt-5.4", in: 2.75, out: 16.5, cached: 0.275, write: 2.75, entry: "aws/openai.gpt-5.4"},
-		{name: "the ARN of a regional profile", provider: "bedrock", model: "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-6", in: 3.3, out: 16.5, cached: 0.33, write: 4.125, entry: "aws/regional.anthropic.claude-sonnet-4-6-v1:0"},
-		{name: "the ARN of a global profile", provider: "bedrock", model: "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/global.anthropic.claude-opus-4-5-20251101-v1:0", in: 5, out: 25, cached: 0.5, write: 6.25, entry: "aws/global.anthropic.claude-opus-4-5-v1:0"},
+		{name: "the ARN of a regional profile", provider: "bedrock", model: "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-6", in: 3.3, out: 16.5, cached: 0.33, write: 4.125, hour: 6.6, entry: "aws/regional.anthropic.claude-sonnet-4-6-v1:0"},
+		{name: "the ARN of a global profile", provider: "bedrock", model: "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/global.anthropic.claude-opus-4-5-20251101-v1:0", in: 5, out: 25, cached: 0.5, write: 6.25, hour: 10, entry: "aws/global.anthropic.claude-opus-4-5-v1:0"},
 		{name: "the ARN of a foundation model", provider: "bedrock", model: "arn:aws:bedrock:us-west-2::foundation-model/meta.llama3-3-70b-instruct-v1:0", in: 0.72, out: 0.72, cached: 0.72, write: 0.72, entry: "aws/meta.llama3-3-70b-instruct-v1:0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			nano := func(usd float64) int64 { return int64(usd*1e9 + 0.5) }
 			want := Price{
-				Input: nano(tt.in), Output: nano(tt.out), CachedInput: nano(tt.cached), CacheWrite: nano(tt.write),
+				Input: nano(tt.in), Output: nano(tt.out), CachedInput: nano(tt.cached), CacheWrite: nano(tt.write), CacheWriteHour: nano(tt.hour),
 				LongAbove: tt.above, Long: Rates{Input: nano(tt.longIn), Output: nano(tt.longOut), CachedInput: nano(tt.longCR)},
 				Source: PriceSource + " " + PriceDate + ": " + tt.entry,
 			}

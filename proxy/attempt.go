@@ -243,7 +243,7 @@ func (s *Server) charge(j *journey, a *attempt, err error) (budget.Nanodollars, 
 	if a.usage != nil && plausible(a.usage, j.purse, a.output) {
 		t := TokenRecord{Input: a.usage.InputTokens, Output: a.usage.OutputTokens, Cached: a.usage.CachedTokens,
 			CacheWrite: a.usage.CacheWriteTokens, Reasoning: a.usage.ReasoningTokens}
-		cost := a.deployment.Price.Cost(budget.Tokens{Input: t.Input, Output: t.Output, CachedInput: t.Cached, CacheWrite: t.CacheWrite})
+		cost := a.deployment.Price.Cost(j.purse.tokens(a.usage))
 		if cost > worst {
 			s.metrics.overHold.Inc()
 		}

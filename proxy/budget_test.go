@@ -289,3 +289,48 @@ func TestCostsSumToTheBillOverFailovers(t *testing.T) {
 		t.Errorf("charged %d, billed %d", charged.Load(), bill.total.Load())
 	}
 }
+
+// Writing a cache that lasts an hour costs more: what it may cost is held, and
+// what it did cost is charged.
+func TestCachesThatLastAnHour(t *testing.T) {
+	const hourMark = `"messages":[{"role":"user","content":[{"type":"text","text":"hi","cache_control":{"type":"ephemeral","ttl":"1h"}}]}]`
+	const plainMark = `"messages":[{"role":"user","content":"hi"}]`
+	for _, c := range []struct {
+		name, messages string
+		usage          translate.Usage
+		cost           string
+		perByte        int64 // of the prompt that is held, in nano-dollars
+	}{
+		// 100 plain x $1 + 900 x $1.25 = $0.0001 + $0.001125
+		{"not asked for", plainMark, translate.Usage{InputTokens: 1000, CacheWriteTokens: 900}, "0.001225", 1250},
+		// 100 plain x $1 + 900 x $2
+		{"asked for, and not reported apart", hourMark, translate.Usage{InputTokens: 1000, CacheWriteTokens: 900}, "0.0019", 2000},
+		// 100 plain x $1 + 400 x $1.25 + 500 x $2
+		{"reported apart", hourMark, translate.Usage{InputTokens: 1000, CacheWriteTokens: 900, CacheWriteHourTokens: 500, CacheTTLKnown: true}, "0.0016", 2000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			list := tiers(map[string]proxy.Upstream{"fast": proxy.UpstreamFunc(says("ok", c.usage))})
+			list[0].Deployments[0].Price = budget.Price{Input: 1e9, CachedInput: 1e9, CacheWrite: 1.25e9, CacheWriteHour: 2e9}
+			var log bytes.Buffer
+			decisions := proxy.NewAsyncWriter(&log, 10)
+			s := newStage(t, list, func(c *proxy.Config, _ *routing.Config) {
+				c.Budgets = []proxy.Budget{{Scope: budget.ScopeUser, Amount: 1e12, Hard: true}}
+				c.Decisions = decisions
+			})
+			body := `{"model":"auto",` + c.messages + `}`
+			resp, answer := s.post(t, "/v1/chat/completions", body)
+			decisions.Close()
+			if got := resp.Header.Get("X-Router-Cost-Usd"); got != c.cost {
+				t.Errorf("cost %q, want %q: %s", got, c.cost, answer)
+			}
+			r, err := translate.ParseRequest([]byte(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			held, want := gjson.GetBytes(log.Bytes(), "reserved_usd").Raw, budget.Nanodollars(r.InputBytes*c.perByte).USD()
+			if held != want {
+				t.Errorf("held %s, want %s", held, want)
+			}
+		})
+	}
+}

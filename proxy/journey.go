@@ -129,9 +129,7 @@ func formatScore(v float64) string {
 
 // costSoFar is what the request has cost once its running attempt has used u.
 func (j *journey) costSoFar(u *translate.Usage) budget.Nanodollars {
-	return j.purse.spent + j.record.answered.Price.Cost(budget.Tokens{
-		Input: u.InputTokens, Output: u.OutputTokens, CachedInput: u.CachedTokens, CacheWrite: u.CacheWriteTokens,
-	})
+	return j.purse.spent + j.record.answered.Price.Cost(j.purse.tokens(u))
 }
 
 // clip keeps the beginning of a client's own words, so that no record grows

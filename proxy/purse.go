@@ -35,6 +35,7 @@ type purse struct {
 	ceiling budget.Nanodollars
 	hasCeil bool  // X-Router-Max-Cost-USD was sent
 	output  int64 // fitted output limit in tokens; 0 when none
+	hour    bool  // the request may write to a cache that lasts an hour
 
 	reservation *budget.Reservation // nil when no budget applies
 	held        budget.Nanodollars
@@ -108,7 +109,26 @@ func (p *purse) outputLimit(d *deployment) int64 {
 
 // worst is the most that an attempt at d can cost with output tokens a choice.
 func (p *purse) worst(d *deployment, output int64) budget.Nanodollars {
-	return d.Price.WorstCase(p.input(d), output*max(1, p.request.N))
+	return p.price(d).WorstCase(p.input(d), output*max(1, p.request.N))
+}
+
+// price is what d can charge for the request.
+func (p *purse) price(d *deployment) budget.Price {
+	if p.hour {
+		return d.Price
+	}
+	return d.Price.WithoutHour()
+}
+
+// tokens are what a reported usage is billed by. Where a cache's lifetime is
+// not reported, the one asked for counts.
+func (p *purse) tokens(u *translate.Usage) budget.Tokens {
+	t := budget.Tokens{Input: u.InputTokens, Output: u.OutputTokens, CachedInput: u.CachedTokens,
+		CacheWrite: u.CacheWriteTokens, CacheWriteHour: u.CacheWriteHourTokens}
+	if !u.CacheTTLKnown && p.hour {
+		t.CacheWriteHour = t.CacheWrite
+	}
+	return t
 }
 
 // input bounds the prompt's tokens.
@@ -123,7 +143,7 @@ func (p *purse) input(d *deployment) int64 {
 // affordable is the largest output limit with which an attempt at d costs no
 // more than room.
 func (p *purse) affordable(d *deployment, room budget.Nanodollars) int64 {
-	return d.Price.AffordableOutput(p.input(d), room) / max(1, p.request.N)
+	return p.price(d).AffordableOutput(p.input(d), room) / max(1, p.request.N)
 }
 
 // reserve holds the worst case of the plan's first target, fitting the plan to
@@ -134,6 +154,7 @@ func (j *journey) reserve(ctx context.Context) (*purse, error) {
 	for _, l := range p.limits {
 		p.hard = p.hard || l.Hard
 	}
+	p.hour = s.hourly && j.request.CachesForAnHour()
 	if p.hasCeil && !s.fit(p, d, p.ceiling, "X-Router-Max-Cost-USD") {
 		return nil, tooDear(p.ceiling)
 	}

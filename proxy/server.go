@@ -132,6 +132,7 @@ type setup struct {
 	embeddings  []*deployment
 	tiers       map[string]*Tier
 	keys        map[[sha256.Size]byte]*Key
+	hourly      bool // some price is higher for caches that last an hour
 }
 
 // deployment is a Deployment in its tier.
@@ -228,6 +229,7 @@ func (s *setup) add(t *Tier, d *Deployment, m *metrics) error {
 	e.maxOutput = leastLimit(e.capped, d.MaxOutput)
 	d.Timeouts = d.Timeouts.or(s.Timeouts)
 	s.deployments[d.Name] = e
+	s.hourly = s.hourly || d.Price != d.Price.WithoutHour()
 	if s.byLabel[e.label] == nil {
 		s.byLabel[e.label] = e
 	}

@@ -101,6 +101,9 @@ func (e *anthropicEnding) count(usage gjson.Result, final bool) {
 	e.hasOutput = setCount(&u.OutputTokens, usage.Get("output_tokens")) && final || e.hasOutput
 	e.cacheCounts = setCount(&u.CachedTokens, usage.Get("cache_read_input_tokens")) || e.cacheCounts
 	e.cacheCounts = setCount(&u.CacheWriteTokens, usage.Get("cache_creation_input_tokens")) || e.cacheCounts
+	if setCount(&u.CacheWriteHourTokens, usage.Get("cache_creation.ephemeral_1h_input_tokens")) {
+		u.CacheTTLKnown = true
+	}
 	setCount(&u.ReasoningTokens, usage.Get("output_tokens_details.thinking_tokens"))
 	// Anthropic's input_tokens leaves out what the cache had to do with.
 	u.InputTokens = e.input + u.CachedTokens + u.CacheWriteTokens

@@ -185,6 +185,28 @@ func anyJSON(t *testing.T, data []byte) (v any) {
 	return v
 }
 
+func TestUsageTellsHowLongCachesLast(t *testing.T) {
+	answer := func(usage string) *Usage {
+		data := `{"id":"m","type":"message","role":"assistant","content":[{"type":"text","text":"a"}],"stop_reason":"end_turn","usage":` + usage + `}`
+		c, err := FromAnthropic(anthropicRequest(t, "", false), []byte(data), anthropicHead)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Usage
+	}
+	known := answer(`{"input_tokens":1,"output_tokens":2,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":5}}`)
+	if want := (Usage{InputTokens: 10, OutputTokens: 2, CacheWriteTokens: 9, CacheWriteHourTokens: 5, CacheTTLKnown: true}); *known != want {
+		t.Errorf("got %+v, want %+v", *known, want)
+	}
+	if unknown := answer(`{"input_tokens":1,"output_tokens":2,"cache_creation_input_tokens":9}`); unknown.CacheTTLKnown || unknown.CacheWriteHourTokens != 0 {
+		t.Errorf("got %+v from an answer that does not say", *unknown)
+	}
+	bedrock := converseUsage(gjson.Parse(`{"inputTokens":1,"outputTokens":2,"cacheWriteInputTokens":9,"cacheDetails":[{"ttl":"1h","inputTokens":5},{"ttl":"5m","inputTokens":4}]}`))
+	if bedrock == nil || *bedrock != *known {
+		t.Errorf("got %+v of Bedrock, want %+v", bedrock, *known)
+	}
+}
+
 func TestAnthropicUsageCountsTheCacheAsInput(t *testing.T) {
 	data, err := os.ReadFile("testdata/anthropic/tools_after_text.json")
 	if err != nil {

@@ -146,6 +146,12 @@ func converseUsage(v gjson.Result) *Usage {
 		*f.to = count
 	}
 	u.InputTokens = input + u.CachedTokens + u.CacheWriteTokens
+	for _, d := range v.Get("cacheDetails").Array() {
+		u.CacheTTLKnown = true
+		if n, err := intValue(d.Get("inputTokens"), 0, math.MaxInt32); err == nil && d.Get("ttl").Str == "1h" {
+			u.CacheWriteHourTokens += n
+		}
+	}
 	return &u
 }
 

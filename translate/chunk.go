@@ -76,5 +76,9 @@ type Usage struct {
 	OutputTokens     int64
 	CachedTokens     int64 // read from the provider's prompt cache
 	CacheWriteTokens int64 // written to it
-	ReasoningTokens  int64
+	// CacheWriteHourTokens are those of CacheWriteTokens that last an hour.
+	// Without CacheTTLKnown the upstream did not say.
+	CacheWriteHourTokens int64
+	CacheTTLKnown        bool
+	ReasoningTokens      int64
 }

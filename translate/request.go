@@ -5,6 +5,7 @@
 package translate
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"unsafe"
@@ -358,6 +359,19 @@ func (r *Request) Prompt() string { return strings.Clone(r.prompt) }
 // PromptView is Prompt without a copy: it must not be kept, for its memory is
 // used again when the request has been answered.
 func (r *Request) PromptView() string { return r.prompt }
+
+// CachesForAnHour reports whether the request may ask for prompt caches that
+// last longer than the usual few minutes, which some providers charge more for:
+// not without one of these members, however their names are written. It looks
+// at Body, before Forget.
+func (r *Request) CachesForAnHour() bool {
+	for _, sign := range []string{`"ttl"`, `"prompt_cache_retention"`, `\u007`, `\u006`, `\u005f`} { // t, l, _
+		if bytes.Contains(r.Body, []byte(sign)) {
+			return true
+		}
+	}
+	return false
+}
 
 // Forget lets go of the request's text, which a stream no longer needs once it
 // has begun. The facts stay.

@@ -21,6 +21,25 @@ func parse(t *testing.T, body string) *Request {
 
 const hi = `"messages":[{"role":"user","content":"hi"}]`
 
+func TestCachesForAnHour(t *testing.T) {
+	const user = `"messages":[{"role":"user","content":`
+	for body, want := range map[string]bool{
+		`{` + user + `"throttle the \"ttl\" of it"}]}`:                                                      false,
+		`{` + user + `[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}]}]}`:                 false,
+		`{` + user + `[{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"1h"}}]}]}`:      true,
+		`{` + user + `[{"type":"text","text":"a","cache_control":{"type":"ephemeral","t\u0074l":"1h"}}]}]}`: true,
+		`{"prompt_cache_retention":"24h",` + user + `"a"}]}`:                                                true,
+	} {
+		r, err := ParseRequest([]byte(body))
+		if err != nil {
+			t.Fatalf("%s: %v", body, err)
+		}
+		if r.CachesForAnHour() != want {
+			t.Errorf("%s: got %v", body, !want)
+		}
+	}
+}
+
 func TestParseRequestReadsTheFacts(t *testing.T) {
 	r := parse(t, `{
 		"mo\u0064el": "gpt-4o", "stream": true, "n": 2, "max_tokens": 10, "max_completion_tokens": 2e1,
