@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/inference-router/inference-router/routing"
 	"github.com/inference-router/inference-router/translate"
@@ -79,7 +80,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, now *setup) (body 
 	if err := s.flights.enter(now.MaxInFlight); err != nil {
 		return nil, nil, err
 	}
-	body, err = s.readBody(http.MaxBytesReader(w, r.Body, now.MaxBodyBytes), r.ContentLength)
+	body, err = s.readBody(w, http.MaxBytesReader(w, r.Body, now.MaxBodyBytes), r.ContentLength)
 	place = &stay{&s.flights, int64(len(body))}
 	if err != nil {
 		place.end()
@@ -88,13 +89,21 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, now *setup) (body 
 	return body, place, nil
 }
 
-// firstRead is the most that is made room for before it has come: what a client
-// announces costs it nothing.
-const firstRead = 256 << 10
+const (
+	// firstRead is the most that is made room for before it has come: what a
+	// client announces costs it nothing.
+	firstRead = 256 << 10
+	// A body must keep coming, after a while at so many bytes a second; in all
+	// it has as long as the listener gives a request to arrive.
+	bodyPatience = 10 * time.Second
+	bodyPace     = 1 << 10
+	bodyTime     = 60 * time.Second
+)
 
 // readBody reads all of r, which is size bytes long or, below 0, unknown. What
 // has been read counts as held, also when it ends in an error.
-func (s *Server) readBody(r io.Reader, size int64) ([]byte, error) {
+func (s *Server) readBody(w http.ResponseWriter, r io.Reader, size int64) ([]byte, error) {
+	var start, due time.Time
 	room := min(size, firstRead)
 	if size < 0 {
 		room = 4 << 10
@@ -117,6 +126,17 @@ func (s *Server) readBody(r io.Reader, size int64) ([]byte, error) {
 		}
 		if err != nil {
 			return body, readError(err)
+		}
+		if int64(len(body)) == size {
+			continue
+		}
+		if start.IsZero() {
+			start = time.Now()
+		}
+		late := start.Add(min(bodyPatience+time.Duration(len(body))*time.Second/bodyPace, bodyTime))
+		if late.Sub(due) >= time.Second {
+			due = late
+			_ = http.NewResponseController(w).SetReadDeadline(due) // fails where there is no connection to wait for
 		}
 	}
 }

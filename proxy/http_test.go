@@ -1,17 +1,21 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/openai/openai-go/v3"
@@ -445,3 +449,67 @@ func TestIdleStreamEndsWithAnError(t *testing.T) {
 		t.Errorf("got %s", body)
 	}
 }
+
+func TestABodyMustKeepComing(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		piece    int // bytes a second
+		answered int
+		least    time.Duration // until the answer
+	}{
+		{"a byte a second", 1, 408, 10 * time.Second},
+		{"as fast as it must", 2 << 10, 200, 30 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newUnserved(t, threeTiers(), nil)
+				near, far := net.Pipe()
+				server := &http.Server{Handler: s.Handler(), ReadTimeout: time.Minute}
+				go func() { _ = server.Serve(&pipeListener{conn: far}) }()
+				var writing sync.WaitGroup
+				defer func() { near.Close(); server.Close(); writing.Wait() }()
+				start := time.Now()
+				answer := make(chan *http.Response, 1)
+				go func() {
+					resp, err := http.ReadResponse(bufio.NewReader(near), nil)
+					if err != nil {
+						t.Error(err)
+					}
+					answer <- resp
+				}()
+				body := chatBody("auto", strings.Repeat("some words, ", 60<<10/12))
+				fmt.Fprintf(near, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", len(body))
+				writing.Go(func() {
+					for rest := body; rest != ""; time.Sleep(time.Second) {
+						n := min(c.piece, len(rest))
+						if _, err := io.WriteString(near, rest[:n]); err != nil {
+							return
+						}
+						rest = rest[n:]
+					}
+				})
+				resp := <-answer
+				if took := time.Since(start); resp == nil || resp.StatusCode != c.answered || took < c.least || took > c.least+5*time.Second {
+					t.Errorf("got %v after %v, want %d after %v", resp, took, c.answered, c.least)
+				}
+			})
+		})
+	}
+}
+
+// pipeListener accepts one connection.
+type pipeListener struct {
+	conn net.Conn
+	done bool
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	if l.done {
+		return nil, net.ErrClosed
+	}
+	l.done = true
+	return l.conn, nil
+}
+
+func (l *pipeListener) Close() error   { return nil }
+func (l *pipeListener) Addr() net.Addr { return l.conn.LocalAddr() }

@@ -53,6 +53,16 @@ func tiers(upstreams map[string]proxy.Upstream) []proxy.Tier {
 // newStage starts a server of tiers; configure may change its configuration.
 func newStage(t *testing.T, list []proxy.Tier, configure func(*proxy.Config, *routing.Config)) *stage {
 	t.Helper()
+	s := newUnserved(t, list, configure)
+	server := httptest.NewServer(s.Handler())
+	t.Cleanup(server.Close)
+	s.url = server.URL
+	return s
+}
+
+// newUnserved is a stage without a listener.
+func newUnserved(t *testing.T, list []proxy.Tier, configure func(*proxy.Config, *routing.Config)) *stage {
+	t.Helper()
 	s := &stage{ledger: budget.NewMemory(budget.MemoryConfig{}), state: routing.NewState()}
 	rc := routing.Config{State: s.state}
 	for _, tier := range list {
@@ -74,9 +84,6 @@ func newStage(t *testing.T, list []proxy.Tier, configure func(*proxy.Config, *ro
 	if s.Server, err = proxy.New(c); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(s.Handler())
-	t.Cleanup(server.Close)
-	s.url = server.URL
 	return s
 }
 
