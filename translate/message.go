@@ -131,7 +131,7 @@ func (raw *rawMessage) assistantBlocks(index int) ([]block, error) {
 	}
 	var thought, spoken []block
 	for _, b := range said {
-		if b.kind == blockReasoning || b.kind == blockRedacted {
+		if b.isThought() {
 			thought = append(thought, b)
 		} else {
 			spoken = append(spoken, b)
