@@ -436,6 +436,8 @@ func TestTools(t *testing.T) {
 			want: want{schema + ".properties": `{"a":{"type":"string"},"b":{"type":"string"}}`, schema + ".required": `["a","b"]`, schema + ".allOf": ""}},
 		{name: "trap 19: Nova wants a flat root", model: nova, request: functionTool(`"parameters":{"type":"object","properties":{"a":{"$ref":"#/definitions/A"}},"required":["a"],"definitions":{"A":{"type":"object","properties":{"n":{"$ref":"#/$defs/N"}}}},"$defs":{"N":{"type":"integer"}},"additionalProperties":false}`),
 			want: want{schema: `{"type":"object","properties":{"a":{"type":"object","properties":{"n":{"type":"integer"}}}},"required":["a"]}`}},
+		{name: "trap 19: a root that is itself a reference", model: nova, request: functionTool(`"parameters":{"$ref":"#/$defs/A%3CB%3E","$defs":{"A<B>":{"type":"object","properties":{"n":{"$ref":"#/$defs/N"}},"required":["n"]},"N":{"type":"integer"}}}`),
+			want: want{schema: `{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"]}`}},
 		{name: "trap 19: a schema within itself", model: nova, request: functionTool(`"parameters":{"type":"object","properties":{"a":{"$ref":"#/$defs/A"}},"$defs":{"A":{"type":"object","properties":{"next":{"$ref":"#/$defs/A"}}}}}`),
 			want: want{schema + ".properties": `{"a":{"type":"object","properties":{"next":{"type":"object"}}}}`}},
 		{name: "trap 19: a property may be called definitions or $ref", model: nova, request: functionTool(`"parameters":{"type":"object","properties":{"definitions":{"type":"string"},"$ref":{"type":"object","properties":{"$defs":{"type":"string"}}}}}`),
