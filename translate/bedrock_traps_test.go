@@ -107,3 +107,25 @@ func TestTrap84NumbersOfArgumentsSurvive(t *testing.T) {
 		t.Errorf("got %s, want %s", a, input)
 	}
 }
+
+// Strict readers refuse a whole request for half a surrogate pair, which JSON
+// from a client, and arguments that a model once wrote, may hold.
+func TestHalfSurrogatePairsAreNotSent(t *testing.T) {
+	const object, whole = `{"\ude00":["\ud83d","\uD83D\uD83D\uDE00","\\ud83d\n"]}`, `{"\ufffd":["\ufffd","\ufffd\uD83D\uDE00","\\ud83d\n"]}`
+	schema := func(s string) string { return `{"type":"object","properties":` + s + `}` }
+	history := strings.Replace(callHistory(object), `"name":"f"}`, `"name":"f","parameters":`+schema(object)+`}`, 1)
+	q, err := toBedrock(t, requestRow{request: history + `,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":` + schema(object) + `}}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"messages.1.content.0.toolUse.input":                  whole,
+		"toolConfig.tools.0.toolSpec.inputSchema.json":        schema(whole),
+		"outputConfig.textFormat.structure.jsonSchema.schema": `{"type":"object","properties":` + whole + `,"additionalProperties":false}`,
+	} {
+		got := gjson.GetBytes(q.Body, path)
+		if got.Type == gjson.String && got.Str != want || got.Type != gjson.String && got.Raw != want {
+			t.Errorf("%s: got %s, want %s", path, got.Raw, want)
+		}
+	}
+}

@@ -292,9 +292,9 @@ func toolInput(arguments string) string {
 	case tooDeep([]byte(text), maxChatDepth) || !gjson.Valid(text):
 		return wrapInput("_invalid_arguments", arguments)
 	case text[0] != '{':
-		return `{"value":` + text + `}`
+		return `{"value":` + wholePairs(text) + `}`
 	}
-	return text
+	return wholePairs(text)
 }
 
 func wrapInput(name, text string) string {

@@ -75,7 +75,7 @@ func (t *tool) readFunction(v gjson.Result) error {
 			err = readString(&t.description, e)
 		case "parameters":
 			err = wantObject(e)
-			t.schema = e.Raw
+			t.schema = wholePairs(e.Raw)
 		case "strict":
 			err = readBool(&t.strict, e)
 		}
