@@ -22,6 +22,7 @@ var anthropicRequests = map[string]string{
 	"aliased_and_custom_tools": `,"tools":[{"type":"function","function":{"name":"mcp.server/read"}},{"type":"custom","custom":{"name":"sh"}}]`,
 	"legacy_function":          `,"functions":[{"name":"f"}]`,
 	"json_tool":                `,"response_format":{"type":"json_schema","json_schema":{"name":"r","schema":{"type":"object","properties":{"city":{"type":"string"}}}}}`,
+	"json_tool_empty":          `,"response_format":{"type":"json_schema","json_schema":{"name":"r","schema":{"type":"object","properties":{"city":{"type":"string"}}}}}`,
 	"placeholder_called": `,"x":0,"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":""}}]},` +
 		`{"role":"tool","tool_call_id":"c","content":"b"}]`,
 }

@@ -40,6 +40,8 @@ func TestTrapsOfStreams(t *testing.T) {
 		{"trap 48: thoughts are not content", "reasoning_unsigned", "#.choices.0.delta.content", `["","Done."]`},
 		{"trap 50: our JSON tool is content", "json_tool_becomes_the_text", calls, `[]`},
 		{"trap 51: and streams as it comes", "json_tool_becomes_the_text", "#.choices.0.delta.content", `["","{\"a\"",":1}"]`},
+		{"our JSON tool without input is an empty object", "json_tool_with_empty_input", "#.choices.0.delta.content", `["","{}"]`},
+		{"and counts once", "json_tool_called_twice", "#.choices.0.delta.content", `["","{\"a\":1}"]`},
 		{"trap 53: a guardrail's word is content_filter", "guardrail_is_content_filter", "#.choices.0.finish_reason", `[null,null,"content_filter"]`},
 		{"trap 55: cached tokens count into the prompt", "cached_tokens_are_part_of_the_prompt", "#.usage.prompt_tokens", `[2403]`},
 		{"trap 56: cache writes are details of the prompt", "cached_tokens_are_part_of_the_prompt", "3.usage.prompt_tokens_details", `{"cached_tokens":100,"cache_write_tokens":2296}`},
