@@ -310,13 +310,18 @@ func (raw *rawMessage) toolResult() ([]block, error) {
 		return nil, within("tool_call_id", missing("the id of the call that this answers"))
 	}
 	content, err := readContent(raw.content, toolParts)
-	b := block{kind: blockToolResult, id: raw.callID, content: content, param: "content"}
-	for i := range content { // a mark inside a result stands for the whole of it
+	return []block{resultBlock(raw.callID, content, "content")}, err
+}
+
+// resultBlock is the result of a call. A mark inside stands for the whole of it.
+func resultBlock(id string, content []block, param string) block {
+	b := block{kind: blockToolResult, id: id, content: content, param: param}
+	for i := range content {
 		if content[i].cache != nil {
 			b.cache, content[i].cache = content[i].cache, nil
 		}
 	}
-	return []block{b}, err
+	return b
 }
 
 // The kinds of parts that each role may hold.

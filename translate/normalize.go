@@ -44,7 +44,7 @@ func (c *chat) shape(caps Capabilities) (*plan, error) {
 	if p.reasoning, err = c.settleReasoning(caps); err != nil {
 		return nil, err
 	}
-	c.closeWithUser(caps.Prefill && !p.reasoning.on())
+	c.closeWithUser(caps.Prefill && !p.reasoning.on() && p.schema == nil)
 	c.splitToolTurns(caps)
 	c.settleSampling(caps, p.reasoning.on())
 	c.settleStop(caps)
@@ -82,6 +82,7 @@ func (c *chat) normalize(caps Capabilities) error {
 	if err := c.checkPairs(); err != nil {
 		return err
 	}
+	c.renameReusedIDs()
 	if err := c.checkMedia(caps); err != nil {
 		return err
 	}
@@ -108,8 +109,7 @@ func (c *chat) pairFunctions() {
 		if len(open) == 0 {
 			continue
 		}
-		content := m.blocks
-		m.blocks = []block{{kind: blockToolResult, id: open[0], content: content, param: "messages[" + strconv.Itoa(m.index) + "].content"}}
+		m.blocks = []block{resultBlock(open[0], m.blocks, "messages["+strconv.Itoa(m.index)+"].content")}
 		open = open[1:]
 	}
 }
@@ -335,6 +335,42 @@ func checkResults(m message, open map[string]bool) error {
 	return nil
 }
 
+// renameReusedIDs gives calls whose id an earlier turn has used another one, and
+// their results with them: some upstreams count calls anew in every answer, and
+// Claude refuses an id that occurs twice in the conversation.
+func (c *chat) renameReusedIDs() {
+	times := map[string]int{}     // that an id has been used
+	var renamed map[string]string // ids in the turn before
+	for _, m := range c.messages {
+		if m.role == roleUser {
+			for i := range m.blocks {
+				if id := renamed[m.blocks[i].id]; id != "" && m.blocks[i].kind == blockToolResult {
+					m.blocks[i].id = id
+				}
+			}
+			continue
+		}
+		renamed = nil
+		for i := range m.blocks {
+			b := &m.blocks[i]
+			if b.kind != blockToolUse {
+				continue
+			}
+			if id := b.id; times[id] > 0 {
+				for times[b.id] > 0 {
+					times[id]++
+					b.id = id + "_" + strconv.Itoa(times[id])
+				}
+				if renamed == nil {
+					renamed = map[string]string{}
+				}
+				renamed[id] = b.id
+			}
+			times[b.id]++
+		}
+	}
+}
+
 func noResponse(open map[string]bool) error {
 	ids := slices.Sorted(maps.Keys(open))
 	return &InvalidError{Param: "messages", Message: "an assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'; these have no response: " +
@@ -384,7 +420,8 @@ func (c *chat) openWithUser() {
 }
 
 // closeWithUser deals with a last turn that is the assistant's: a model that
-// takes such a start goes on from it, others are asked to continue.
+// takes such a start goes on from it, others are asked to continue. So is one
+// that thinks, or is held to a schema, neither of which goes with a start.
 func (c *chat) closeWithUser(prefill bool) {
 	last := &c.messages[len(c.messages)-1]
 	if last.role != roleAssistant {
