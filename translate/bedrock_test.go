@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -571,6 +572,25 @@ func TestHostileSchemasStaySmall(t *testing.T) {
 		}
 		if took := time.Since(start); len(q.Body) > 2*maxInlined || took > 5*time.Second {
 			t.Errorf("%s: %d bytes after %v", name, len(q.Body), took)
+		}
+	}
+}
+
+// A type is compared, never looked up: a look-up's path may tell the JSON
+// library to rewrite what it finds, over and over, at twice the size each time.
+func TestHostileTypesAreNotLookedUp(t *testing.T) {
+	path := strings.Repeat("@tostr|", 16) + "@this"
+	for param, request := range map[string]string{
+		"tools[0].type": `"tools":[{"type":"` + path + `"}]`,
+		"tool_choice.allowed_tools.tools[0].type": `"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"` + path + `"}]}}`,
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := toBedrock(t, requestRow{request: request})
+		runtime.ReadMemStats(&after)
+		checkRefused(t, requestRow{refused: param}, err)
+		if got := after.TotalAlloc - before.TotalAlloc; got > 1<<20 {
+			t.Errorf("%s: %d bytes allocated for a request of %d", param, got, len(request))
 		}
 	}
 }
