@@ -564,7 +564,8 @@ func TestHostileSchemasStaySmall(t *testing.T) {
 	}
 	doubling.WriteString(`}}`)
 	many := `"parameters":{"type":"object","anyOf":[` + strings.Repeat(`{"$ref":"#/x"},`, 100_000) + `{}],"required":[` + strings.Repeat(`"a",`, 100_000) + `"a"]}`
-	for name, schema := range map[string]string{"doubling": doubling.String(), "many": many} {
+	again := `"parameters":{"type":"object","anyOf":[` + strings.Repeat(`{"$ref":"#/$defs/a"},`, 100_000) + `{}],"$defs":{"a":{"properties":{` + strings.Repeat(`"p":{},`, 100_000) + `"q":{}}}}}`
+	for name, schema := range map[string]string{"doubling": doubling.String(), "many": many, "one again and again": again} {
 		start := time.Now()
 		q, err := toBedrock(t, requestRow{model: nova, request: functionTool(schema)})
 		if err != nil {

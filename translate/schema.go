@@ -153,7 +153,8 @@ func flatSchema(refs *references) string {
 }
 
 // How large a schema may grow when references are written out, and how many
-// bytes may be read to look them up; past that they become objects of any kind.
+// bytes may be read to look them up and through; past that they become objects
+// of any kind.
 const (
 	maxInlined  = 1 << 20
 	maxSearched = 64 << 20
@@ -206,7 +207,7 @@ func (in *inliner) write(v gjson.Result, names bool, open []string) {
 type references struct {
 	root     gjson.Result
 	known    map[string]gjson.Result // by $ref; what cannot be had does not exist
-	searched int                     // bytes
+	searched int                     // bytes, and those found
 }
 
 // resolve follows a reference; v itself when it is none, or leads nowhere.
@@ -225,7 +226,9 @@ func (r *references) resolve(v gjson.Result) gjson.Result {
 		}
 		r.known[ref] = found
 	}
-	if !found.IsObject() {
+	// Each use costs reading it, too: a small schema can refer to a large part of
+	// itself very often.
+	if r.searched += len(found.Raw); !found.IsObject() || r.searched > maxSearched {
 		return v
 	}
 	return found
