@@ -290,6 +290,7 @@ func TestMessagesByRole(t *testing.T) {
 			want: want{"messages.1.content": `[{"toolUse":{"toolUseId":"fc_1","name":"f","input":{}}}]`, "messages.2.content": `[{"toolResult":{"toolUseId":"fc_1","content":[{"text":"r"}]}}]`}},
 		{name: "a legacy function result alone becomes text", request: `"messages":[{"role":"function","name":"f","content":"r"}]`, want: want{"messages": `[{"role":"user","content":[{"text":"r"}]}]`}},
 		{name: "assistant audio alone", request: `"messages":[{"role":"user","content":"a"},{"role":"assistant","audio":{"id":"x"}},{"role":"user","content":"b"}]`, refused: "messages[1].audio"},
+		{name: "assistant audio beside empty text", request: `"messages":[{"role":"user","content":"a"},{"role":"assistant","audio":{"id":"x"},"content":""},{"role":"user","content":"b"}]`, refused: "messages[1].audio"},
 		{name: "assistant audio beside text", request: `"messages":[{"role":"user","content":"a"},{"role":"assistant","audio":{"id":"x"},"content":"said"},{"role":"user","content":"b"}]`, want: want{"messages.1.content": `[{"text":"said"}]`}},
 		{name: "tool result with several parts", request: toolResult(`[{"type":"text","text":"a"},{"type":"text","text":"b"}]`), want: want{"messages.2.content.0.toolResult.content": `[{"text":"a"},{"text":"b"}]`}},
 		{name: "tool result with an image", request: toolResult(`[{"type":"image_url","image_url":{"url":"` + pngURL + `"}}]`), want: want{"messages.2.content.0.toolResult.content.0.image.format": `"png"`}},

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"encoding/base64"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -149,7 +150,8 @@ func (raw *rawMessage) assistantBlocks(index int) ([]block, error) {
 		return nil, err
 	}
 	blocks = append(blocks, calls...)
-	if len(blocks) == 0 && raw.audio {
+	says := func(b block) bool { return b.kind != blockText || !blank(b.text) }
+	if raw.audio && !slices.ContainsFunc(blocks, says) {
 		return nil, within("audio", refusef("an earlier spoken answer cannot be sent to this model; send its transcript as content"))
 	}
 	return blocks, nil
