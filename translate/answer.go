@@ -57,9 +57,12 @@ const (
 	callSilent          // nobody may hear of it: ours, or one too many
 )
 
-// kindOf says what becomes of a call, given how many the client has seen.
-func (n *names) kindOf(provider string, calls int) callKind {
+// kindOf says what becomes of a call, given how many the client has seen and
+// whether our JSON tool has been called: two of its inputs are no JSON.
+func (n *names) kindOf(provider string, calls int, answered bool) callKind {
 	switch {
+	case provider == n.jsonTool && provider != "" && answered:
+		return callSilent
 	case provider == n.jsonTool && provider != "":
 		return callJSON
 	case provider == n.silent && provider != "":
@@ -93,13 +96,14 @@ type chunkWriter struct {
 	// usage was asked for; giveUsage sends the usage at the end.
 	nullUsage, giveUsage bool
 
-	prefix  []byte
-	buf     jsonText
-	started bool
-	calls   int // calls the client has seen
-	open    callKind
-	said    bool            // the open call has had arguments
-	custom  strings.Builder // input of the open custom call
+	prefix   []byte
+	buf      jsonText
+	started  bool
+	calls    int  // calls the client has seen
+	answered bool // our JSON tool has been called
+	open     callKind
+	said     bool            // the open call has had arguments
+	custom   strings.Builder // input of the open custom call
 }
 
 func newChunkWriter(n *names, head AnswerHead, r *Request) *chunkWriter {
@@ -201,7 +205,8 @@ func (t *jsonText) thinkingBlock(p piece) {
 }
 
 func (w *chunkWriter) callStart(p piece) (Chunk, bool) {
-	w.open, w.said = w.names.kindOf(p.name, w.calls), false
+	w.open, w.said = w.names.kindOf(p.name, w.calls, w.answered), false
+	w.answered = w.answered || w.open == callJSON
 	w.custom.Reset()
 	if w.open == callJSON || w.open == callSilent {
 		return Chunk{}, false
@@ -291,6 +296,8 @@ func (w *chunkWriter) callEnd() (Chunk, bool) {
 		return c, true
 	case kind == callTool && !said:
 		return w.argumentsChunk("function", "arguments", "{}"), true
+	case kind == callJSON && !said:
+		return w.text("content", "{}")
 	}
 	return Chunk{}, false
 }
@@ -362,7 +369,9 @@ type wholeAnswer struct {
 	content, reasoning strings.Builder
 	blocks             []piece
 	calls              []wholeCall
+	answered           bool // our JSON tool has been called
 	open               callKind
+	said               bool // the open call has had arguments
 	bytes              int64
 }
 
@@ -380,7 +389,8 @@ func (a *wholeAnswer) add(p piece) {
 	case pieceSigned, pieceRedacted:
 		a.blocks = append(a.blocks, p)
 	case pieceCall:
-		a.open = a.names.kindOf(p.name, len(a.calls))
+		a.open, a.said = a.names.kindOf(p.name, len(a.calls), a.answered), false
+		a.answered = a.answered || a.open == callJSON
 		if a.open == callTool || a.open == callCustom {
 			a.calls = append(a.calls, wholeCall{id: p.id, name: a.names.toClient(p.name), custom: a.open == callCustom})
 		}
@@ -396,6 +406,7 @@ func (a *wholeAnswer) add(p piece) {
 }
 
 func (a *wholeAnswer) addArguments(text string) {
+	a.said = a.said || text != ""
 	switch a.open {
 	case callJSON:
 		a.content.WriteString(text)
@@ -413,6 +424,9 @@ func (a *wholeAnswer) endCall() {
 		case c.arguments == "":
 			c.arguments = "{}"
 		}
+	}
+	if a.open == callJSON && !a.said {
+		a.content.WriteString("{}")
 	}
 	a.open = callNone
 }

@@ -138,7 +138,7 @@ func (w *anthropicWriter) request(r *Request) error {
 	if w.tier != "" {
 		w.t.stringMember("service_tier", w.tier)
 	}
-	if w.chat.userID != "" {
+	if isOpaqueID(w.chat.userID) {
 		w.t.openObject("metadata")
 		w.t.stringMember("user_id", w.chat.userID)
 		w.t.endObject()
@@ -154,6 +154,13 @@ func (w *anthropicWriter) request(r *Request) error {
 	w.t.endArray()
 	w.t.endObject()
 	return nil
+}
+
+// isOpaqueID reports whether the API takes id as a user's: not an empty or a
+// long one, nor what looks like a mail address or a phone number.
+func isOpaqueID(id string) bool {
+	phone := len(id) >= 7 && strings.Trim(id, "+-() 0123456789") == ""
+	return id != "" && len(id) <= 256 && !strings.Contains(id, "@") && !phone
 }
 
 func (w *anthropicWriter) reasoning() {

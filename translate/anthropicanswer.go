@@ -85,10 +85,12 @@ type anthropicEnding struct {
 	stop        string // stop_reason
 	tier        string // service_tier, as OpenAI calls it
 	input       int64  // tokens that no cache had to do with
+	minutes     int64  // tokens written to a cache that lasts minutes
 	usage       Usage
 	hasInput    bool // the input's count has come
 	hasOutput   bool // the output's final count has come
 	cacheCounts bool
+	lifetimes   bool // how long caches last has been told
 }
 
 // count takes in a usage object. A stream tells the input's counts at its
@@ -101,9 +103,10 @@ func (e *anthropicEnding) count(usage gjson.Result, final bool) {
 	e.hasOutput = setCount(&u.OutputTokens, usage.Get("output_tokens")) && final || e.hasOutput
 	e.cacheCounts = setCount(&u.CachedTokens, usage.Get("cache_read_input_tokens")) || e.cacheCounts
 	e.cacheCounts = setCount(&u.CacheWriteTokens, usage.Get("cache_creation_input_tokens")) || e.cacheCounts
-	if setCount(&u.CacheWriteHourTokens, usage.Get("cache_creation.ephemeral_1h_input_tokens")) {
-		u.CacheTTLKnown = true
-	}
+	e.lifetimes = setCount(&u.CacheWriteHourTokens, usage.Get("cache_creation.ephemeral_1h_input_tokens")) || e.lifetimes
+	setCount(&e.minutes, usage.Get("cache_creation.ephemeral_5m_input_tokens"))
+	// A stream may tell of more tokens at its end without saying how long they last.
+	u.CacheTTLKnown = e.lifetimes && e.minutes+u.CacheWriteHourTokens == u.CacheWriteTokens
 	setCount(&u.ReasoningTokens, usage.Get("output_tokens_details.thinking_tokens"))
 	// Anthropic's input_tokens leaves out what the cache had to do with.
 	u.InputTokens = e.input + u.CachedTokens + u.CacheWriteTokens

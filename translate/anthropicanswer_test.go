@@ -22,6 +22,7 @@ var anthropicRequests = map[string]string{
 	"aliased_and_custom_tools": `,"tools":[{"type":"function","function":{"name":"mcp.server/read"}},{"type":"custom","custom":{"name":"sh"}}]`,
 	"legacy_function":          `,"functions":[{"name":"f"}]`,
 	"json_tool":                `,"response_format":{"type":"json_schema","json_schema":{"name":"r","schema":{"type":"object","properties":{"city":{"type":"string"}}}}}`,
+	"json_tool_empty":          `,"response_format":{"type":"json_schema","json_schema":{"name":"r","schema":{"type":"object","properties":{"city":{"type":"string"}}}}}`,
 	"placeholder_called": `,"x":0,"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":""}}]},` +
 		`{"role":"tool","tool_call_id":"c","content":"b"}]`,
 }
@@ -204,6 +205,24 @@ func TestUsageTellsHowLongCachesLast(t *testing.T) {
 	bedrock := converseUsage(gjson.Parse(`{"inputTokens":1,"outputTokens":2,"cacheWriteInputTokens":9,"cacheDetails":[{"ttl":"1h","inputTokens":5},{"ttl":"5m","inputTokens":4}]}`))
 	if bedrock == nil || *bedrock != *known {
 		t.Errorf("got %+v of Bedrock, want %+v", bedrock, *known)
+	}
+	for _, details := range []string{`[]`, `[{"ttl":"5m","inputTokens":4}]`, `[{"ttl":"1h","inputTokens":5},{"ttl":"5m","inputTokens":-4}]`} {
+		if u := converseUsage(gjson.Parse(`{"inputTokens":1,"outputTokens":2,"cacheWriteInputTokens":9,"cacheDetails":` + details + `}`)); u.CacheTTLKnown {
+			t.Errorf("%s tells of 9 tokens: %+v", details, *u)
+		}
+	}
+}
+
+// The running total at the end of a stream may be higher than what was told of
+// at its beginning, where lifetimes are.
+func TestALaterCacheWriteIsOfUnknownLifetime(t *testing.T) {
+	begin := `{"type":"message_start","message":{"usage":{"input_tokens":1,"output_tokens":1,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":5}}}}`
+	for delta, known := range map[string]bool{`{"output_tokens":2}`: true, `{"output_tokens":2,"cache_creation_input_tokens":9}`: true, `{"output_tokens":2,"cache_creation_input_tokens":19}`: false} {
+		stream := "data: " + begin + "\n\ndata: " + `{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":` + delta + "}\n\ndata: " + `{"type":"message_stop"}` + "\n\n"
+		_, usage := joinAnthropic(t, "", recorded([]byte(stream)))
+		if usage == nil || usage.CacheTTLKnown != known || usage.CacheWriteHourTokens != 5 {
+			t.Errorf("%s: got %+v, want lifetimes known %v", delta, usage, known)
+		}
 	}
 }
 

@@ -79,6 +79,7 @@ func (w *bedrockWriter) request(stream bool) {
 	w.messages()
 	w.system()
 	w.toolConfig()
+	w.highEffort()
 	w.extraFields()
 	w.inference()
 	w.outputConfig()
@@ -369,15 +370,21 @@ func (w *bedrockWriter) effortField(t *jsonText, effort string) {
 	}
 }
 
+// highEffort drops what Nova refuses beside it.
+func (w *bedrockWriter) highEffort() {
+	c := w.chat
+	if w.caps.Family != "nova" || w.plan.reasoning.effort != "high" {
+		return
+	}
+	if c.maxTokens > 0 {
+		c.cannot(w.limitParam(), false, "this model sets its own limit at high effort")
+	}
+	c.dropSampling("this model chooses its own sampling at high effort")
+	c.maxTokens = 0
+}
+
 func (w *bedrockWriter) inference() {
 	c := w.chat
-	if w.caps.Family == "nova" && w.plan.reasoning.effort == "high" { // refused together
-		if c.maxTokens > 0 {
-			c.cannot(w.limitParam(), false, "this model sets its own limit at high effort")
-		}
-		c.dropSampling("this model chooses its own sampling at high effort")
-		c.maxTokens = 0
-	}
 	if c.maxTokens == 0 && c.temperature == nil && c.topP == nil && len(c.stop) == 0 {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -289,6 +290,7 @@ func TestMessagesByRole(t *testing.T) {
 			want: want{"messages.1.content": `[{"toolUse":{"toolUseId":"fc_1","name":"f","input":{}}}]`, "messages.2.content": `[{"toolResult":{"toolUseId":"fc_1","content":[{"text":"r"}]}}]`}},
 		{name: "a legacy function result alone becomes text", request: `"messages":[{"role":"function","name":"f","content":"r"}]`, want: want{"messages": `[{"role":"user","content":[{"text":"r"}]}]`}},
 		{name: "assistant audio alone", request: `"messages":[{"role":"user","content":"a"},{"role":"assistant","audio":{"id":"x"}},{"role":"user","content":"b"}]`, refused: "messages[1].audio"},
+		{name: "assistant audio beside empty text", request: `"messages":[{"role":"user","content":"a"},{"role":"assistant","audio":{"id":"x"},"content":""},{"role":"user","content":"b"}]`, refused: "messages[1].audio"},
 		{name: "assistant audio beside text", request: `"messages":[{"role":"user","content":"a"},{"role":"assistant","audio":{"id":"x"},"content":"said"},{"role":"user","content":"b"}]`, want: want{"messages.1.content": `[{"text":"said"}]`}},
 		{name: "tool result with several parts", request: toolResult(`[{"type":"text","text":"a"},{"type":"text","text":"b"}]`), want: want{"messages.2.content.0.toolResult.content": `[{"text":"a"},{"text":"b"}]`}},
 		{name: "tool result with an image", request: toolResult(`[{"type":"image_url","image_url":{"url":"` + pngURL + `"}}]`), want: want{"messages.2.content.0.toolResult.content.0.image.format": `"png"`}},
@@ -436,6 +438,8 @@ func TestTools(t *testing.T) {
 			want: want{schema + ".properties": `{"a":{"type":"string"},"b":{"type":"string"}}`, schema + ".required": `["a","b"]`, schema + ".allOf": ""}},
 		{name: "trap 19: Nova wants a flat root", model: nova, request: functionTool(`"parameters":{"type":"object","properties":{"a":{"$ref":"#/definitions/A"}},"required":["a"],"definitions":{"A":{"type":"object","properties":{"n":{"$ref":"#/$defs/N"}}}},"$defs":{"N":{"type":"integer"}},"additionalProperties":false}`),
 			want: want{schema: `{"type":"object","properties":{"a":{"type":"object","properties":{"n":{"type":"integer"}}}},"required":["a"]}`}},
+		{name: "trap 19: a root that is itself a reference", model: nova, request: functionTool(`"parameters":{"$ref":"#/$defs/A%3CB%3E","$defs":{"A<B>":{"type":"object","properties":{"n":{"$ref":"#/$defs/N"}},"required":["n"]},"N":{"type":"integer"}}}`),
+			want: want{schema: `{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"]}`}},
 		{name: "trap 19: a schema within itself", model: nova, request: functionTool(`"parameters":{"type":"object","properties":{"a":{"$ref":"#/$defs/A"}},"$defs":{"A":{"type":"object","properties":{"next":{"$ref":"#/$defs/A"}}}}}`),
 			want: want{schema + ".properties": `{"a":{"type":"object","properties":{"next":{"type":"object"}}}}`}},
 		{name: "trap 19: a property may be called definitions or $ref", model: nova, request: functionTool(`"parameters":{"type":"object","properties":{"definitions":{"type":"string"},"$ref":{"type":"object","properties":{"$defs":{"type":"string"}}}}}`),
@@ -531,6 +535,7 @@ func TestNormalization(t *testing.T) {
 		{name: "a start of the answer on a model that takes it", request: turns("u:a", "a:The answer is \n"), want: want{"messages.#": "2", "messages.1.content": `[{"text":"The answer is"}]`}},
 		{name: "trap 26: a start of the answer on Claude 4.6", model: claude46, request: turns("u:a", "a:The answer is"), want: want{"messages.#": "3", "messages.2": `{"role":"user","content":[{"text":"Continue."}]}`}},
 		{name: "a start of the answer with thinking", request: turns("u:a", "a:The answer is") + `,"reasoning_effort":"low"`, want: want{"messages.#": "3"}},
+		{name: "a start of the answer with a schema", request: turns("u:a", "a:{") + `,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"}}}`, want: want{"messages.#": "3"}},
 		{name: "a last user message that is blank", request: turns("u:a", "a:b", "u: "), refused: "messages[2].content"},
 		{name: "a last user message that is blank after another", request: turns("u:a", "u:"), refused: "messages[1].content"},
 		{name: "nothing but blank messages", request: turns("a:"), refused: "messages"},
@@ -540,6 +545,8 @@ func TestNormalization(t *testing.T) {
 		{name: "a result of an earlier turn", request: turns("u:a", "a!A", "t!A", "a:b", "t!A"), refused: "messages"},
 		{name: "trap 10: two results of one call", request: turns("u:a", "a!A", "t!A", "t!A"), refused: "messages"},
 		{name: "two calls of one id", request: turns("u:a", "a!A", "a!A", "t!A"), refused: "messages[2].tool_calls[0].id"},
+		{name: "an id that an earlier turn has used", request: turns("u:a", "a!A", "t!A", "a!A", "a!B", "t!B", "t!A", "a!A_2", "a!A", "t!A", "t!A_2", "u:b"),
+			want: want{"messages.#.content.#.toolUse.toolUseId|@flatten": `["A","A_2","B","A_2_2","A_3"]`, "messages.#.content.#.toolResult.toolUseId|@flatten": `["A","B","A_2","A_3","A_2_2"]`}},
 		{name: "trap 6: an id from elsewhere", request: turns("u:a", "a!call_x|fc_y", "t!call_x|fc_y"),
 			want: want{"messages.1.content.0.toolUse.toolUseId": `"` + aliasID("call_x|fc_y") + `"`, "messages.2.content.0.toolResult.toolUseId": `"` + aliasID("call_x|fc_y") + `"`}},
 		{name: "trap 7: an illegal name in the history", request: `"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"A","function":{"name":"mcp.x/y","arguments":""}}]},{"role":"tool","tool_call_id":"A","content":"r"}]`,
@@ -558,7 +565,8 @@ func TestHostileSchemasStaySmall(t *testing.T) {
 	}
 	doubling.WriteString(`}}`)
 	many := `"parameters":{"type":"object","anyOf":[` + strings.Repeat(`{"$ref":"#/x"},`, 100_000) + `{}],"required":[` + strings.Repeat(`"a",`, 100_000) + `"a"]}`
-	for name, schema := range map[string]string{"doubling": doubling.String(), "many": many} {
+	again := `"parameters":{"type":"object","anyOf":[` + strings.Repeat(`{"$ref":"#/$defs/a"},`, 100_000) + `{}],"$defs":{"a":{"properties":{` + strings.Repeat(`"p":{},`, 100_000) + `"q":{}}}}}`
+	for name, schema := range map[string]string{"doubling": doubling.String(), "many": many, "one again and again": again} {
 		start := time.Now()
 		q, err := toBedrock(t, requestRow{model: nova, request: functionTool(schema)})
 		if err != nil {
@@ -566,6 +574,25 @@ func TestHostileSchemasStaySmall(t *testing.T) {
 		}
 		if took := time.Since(start); len(q.Body) > 2*maxInlined || took > 5*time.Second {
 			t.Errorf("%s: %d bytes after %v", name, len(q.Body), took)
+		}
+	}
+}
+
+// A type is compared, never looked up: a look-up's path may tell the JSON
+// library to rewrite what it finds, over and over, at twice the size each time.
+func TestHostileTypesAreNotLookedUp(t *testing.T) {
+	path := strings.Repeat("@tostr|", 16) + "@this"
+	for param, request := range map[string]string{
+		"tools[0].type": `"tools":[{"type":"` + path + `"}]`,
+		"tool_choice.allowed_tools.tools[0].type": `"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"` + path + `"}]}}`,
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := toBedrock(t, requestRow{request: request})
+		runtime.ReadMemStats(&after)
+		checkRefused(t, requestRow{refused: param}, err)
+		if got := after.TotalAlloc - before.TotalAlloc; got > 1<<20 {
+			t.Errorf("%s: %d bytes allocated for a request of %d", param, got, len(request))
 		}
 	}
 }
@@ -606,6 +633,15 @@ func TestReasoningRoundTrip(t *testing.T) {
 		{name: "redacted thoughts elsewhere", model: r1, request: thought(`{"role":"assistant","content":"c","thinking_blocks":[{"type":"redacted_thinking","data":"AAEC"}]}`), want: want{"messages.1.content": `[{"text":"c"}]`}},
 		{name: "trap 49: GPT takes only redacted thoughts back", model: "openai.gpt-5.6", request: thought(`{"role":"assistant","content":"c","thinking_blocks":[{"type":"thinking","thinking":"th","signature":"sig"},{"type":"redacted_thinking","data":"AAEC"}]}`),
 			want: want{"messages.1.content": `[{"reasoningContent":{"redactedContent":"AAEC"}},{"text":"c"}]`}},
+		{name: "thoughts that Claude signed are left out elsewhere", model: nova2, request: thought(signed), want: want{"messages.1.content": `[{"text":"c"}]`}},
+		{name: "but kept for a model that may be Claude", model: opaque, request: thought(signed), want: want{"messages.1.content.#": "2"}},
+		{name: "a turn of signed thoughts only, cut short, goes", request: thought(`{"role":"assistant","content":"","thinking_blocks":[{"type":"thinking","thinking":"th","signature":"sig"},{"type":"redacted_thinking","data":"AAEC"}]}`),
+			want: want{"messages": `[{"role":"user","content":[{"text":"a"},{"text":"b"}]}]`}},
+		{name: "so do thoughts at the end of a turn", request: thought(signed, `{"role":"assistant","thinking_blocks":[{"type":"thinking","thinking":"more","signature":"sig2"}]}`, `{"role":"user","content":"b"}`),
+			want: want{"messages.1.content": `[{"reasoningContent":{"reasoningText":{"text":"th","signature":"sig"}}},{"text":"c"}]`}},
+		{name: "thoughts apart from what they led to stay", request: thought(`{"role":"assistant","thinking_blocks":[{"type":"thinking","thinking":"th","signature":"sig"}]}`, `{"role":"assistant","content":"c"}`, `{"role":"user","content":"b"}`),
+			want: want{"messages.1.content": `[{"reasoningContent":{"reasoningText":{"text":"th","signature":"sig"}}},{"text":"c"}]`}},
+		{name: "nothing but thoughts", request: `"messages":[{"role":"assistant","thinking_blocks":[{"type":"thinking","thinking":"th","signature":"sig"}]}]`, refused: "messages"},
 		{name: "trap 39: a call that lost its thoughts ends thinking", request: turns("u:a", "a!A", "t!A") + `,"reasoning_effort":"high"`, want: want{"additionalModelRequestFields": ""}, dropped: "reasoning_effort"},
 		{name: "a call that kept its thoughts does not", request: `"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"A","function":{"name":"f"}}],"thinking_blocks":[{"type":"thinking","thinking":"th","signature":"sig"}]},{"role":"tool","tool_call_id":"A","content":"r"}],"tools":[{"type":"function","function":{"name":"f"}}],"reasoning_effort":"low"`,
 			want: want{"additionalModelRequestFields.thinking.type": `"enabled"`}},
@@ -633,8 +669,12 @@ func TestCachePoints(t *testing.T) {
 		{name: "in system text", request: `"messages":[{"role":"system","content":[` + cached("s", "") + `]},{"role":"user","content":"a"}]`, want: want{"system": `[{"text":"s"},` + point + `]`}},
 		{name: "trap 21: beside a tool result, not within", request: toolResult(`[` + cached("r", "") + `]`), want: want{"messages.2.content": `[{"toolResult":{"toolUseId":"c1","content":[{"text":"r"}]}},` + point + `]`}},
 		{name: "on a tool message", request: strings.Replace(toolResult(`"r"`), `"role":"tool",`, `"role":"tool","cache_control":{"type":"ephemeral"},`, 1), want: want{"messages.2.content.1": point}},
+		{name: "beside a legacy result, not within", request: `"messages":[{"role":"user","content":"a"},{"role":"assistant","function_call":{"name":"f","arguments":""}},{"role":"function","name":"f","content":"r","cache_control":{"type":"ephemeral"}}],"functions":[{"name":"f"}]`,
+			want: want{"messages.2.content": `[{"toolResult":{"toolUseId":"fc_1","content":[{"text":"r"}]}},` + point + `]`}},
 		{name: "on a tool call", request: `"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"c1","cache_control":{"type":"ephemeral"},"function":{"name":"f"}}]},{"role":"tool","tool_call_id":"c1","content":"r"}],"tools":[{"type":"function","function":{"name":"f"}}]`,
 			want: want{"messages.1.content.1": point}},
+		{name: "not after a thought", request: `"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[` + cached("", "") + `],"tool_calls":[{"id":"c1","function":{"name":"f"}}],"thinking_blocks":[{"type":"thinking","thinking":"th","signature":"sig"}]},{"role":"tool","tool_call_id":"c1","content":"r"}],"tools":[{"type":"function","function":{"name":"f"}}]`,
+			want: want{"messages.1.content.#": "2", "messages.1.content.1.toolUse.toolUseId": `"c1"`}},
 		{name: "an hour", request: user(cached("a", "1h")), want: want{"messages.0.content.1.cachePoint.ttl": `"1h"`}},
 		{name: "five minutes is the default", request: user(cached("a", "5m")), want: want{"messages.0.content.1": point}},
 		{name: "an unknown lifetime", request: user(cached("a", "1y")), refused: "messages[0].content[0].cache_control.ttl"},
@@ -677,7 +717,7 @@ func TestReasoningControls(t *testing.T) {
 		{name: "Nova 2: medium", model: nova2, request: `"reasoning_effort":"medium","max_tokens":50`, want: want{fields: `{"reasoningConfig":{"type":"enabled","maxReasoningEffort":"medium"}}`, "inferenceConfig.maxTokens": "50"}},
 		{name: "Nova 2: none", model: nova2, request: `"reasoning_effort":"none"`, want: want{fields: `{"reasoningConfig":{"type":"disabled"}}`}},
 		{name: "Nova 2: minimal is low", model: nova2, request: `"reasoning_effort":"minimal"`, want: want{fields + ".reasoningConfig.maxReasoningEffort": `"low"`}},
-		{name: "trap 40: Nova 2 at high effort takes no limit and no sampling", model: nova2, request: `"reasoning_effort":"xhigh","max_tokens":50,"temperature":0.5`, want: want{fields + ".reasoningConfig.maxReasoningEffort": `"high"`, "inferenceConfig": ""}, dropped: "max_tokens,temperature"},
+		{name: "trap 40: Nova 2 at high effort takes no limit and no sampling", model: nova2, request: `"reasoning_effort":"xhigh","max_tokens":50,"temperature":0.5,"top_k":5`, want: want{fields: `{"reasoningConfig":{"type":"enabled","maxReasoningEffort":"high"}}`, "inferenceConfig": ""}, dropped: "max_tokens,temperature,top_k"},
 		{name: "gpt-oss: high", model: gptOSS, request: `"reasoning_effort":"xhigh"`, want: want{fields: `{"reasoning_effort":"high"}`}},
 		{name: "gpt-oss: none is low", model: gptOSS, request: `"reasoning_effort":"none"`, want: want{fields: `{"reasoning_effort":"low"}`}},
 		{name: "DeepSeek V3: medium", model: "deepseek.v3-v1:0", request: `"reasoning_effort":"medium"`, want: want{fields: `{"reasoning_config":"medium"}`}},

@@ -40,6 +40,8 @@ func TestTrapsOfStreams(t *testing.T) {
 		{"trap 48: thoughts are not content", "reasoning_unsigned", "#.choices.0.delta.content", `["","Done."]`},
 		{"trap 50: our JSON tool is content", "json_tool_becomes_the_text", calls, `[]`},
 		{"trap 51: and streams as it comes", "json_tool_becomes_the_text", "#.choices.0.delta.content", `["","{\"a\"",":1}"]`},
+		{"our JSON tool without input is an empty object", "json_tool_with_empty_input", "#.choices.0.delta.content", `["","{}"]`},
+		{"and counts once", "json_tool_called_twice", "#.choices.0.delta.content", `["","{\"a\":1}"]`},
 		{"trap 53: a guardrail's word is content_filter", "guardrail_is_content_filter", "#.choices.0.finish_reason", `[null,null,"content_filter"]`},
 		{"trap 55: cached tokens count into the prompt", "cached_tokens_are_part_of_the_prompt", "#.usage.prompt_tokens", `[2403]`},
 		{"trap 56: cache writes are details of the prompt", "cached_tokens_are_part_of_the_prompt", "3.usage.prompt_tokens_details", `{"cached_tokens":100,"cache_write_tokens":2296}`},
@@ -105,5 +107,27 @@ func TestTrap84NumbersOfArgumentsSurvive(t *testing.T) {
 	}
 	if a := gjson.GetBytes(got.Data, "choices.0.message.tool_calls.0.function.arguments").Str; a != input {
 		t.Errorf("got %s, want %s", a, input)
+	}
+}
+
+// Strict readers refuse a whole request for half a surrogate pair, which JSON
+// from a client, and arguments that a model once wrote, may hold.
+func TestHalfSurrogatePairsAreNotSent(t *testing.T) {
+	const object, whole = `{"\ude00":["\ud83d","\uD83D\uD83D\uDE00","\\ud83d\n"]}`, `{"\ufffd":["\ufffd","\ufffd\uD83D\uDE00","\\ud83d\n"]}`
+	schema := func(s string) string { return `{"type":"object","properties":` + s + `}` }
+	history := strings.Replace(callHistory(object), `"name":"f"}`, `"name":"f","parameters":`+schema(object)+`}`, 1)
+	q, err := toBedrock(t, requestRow{request: history + `,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":` + schema(object) + `}}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"messages.1.content.0.toolUse.input":                  whole,
+		"toolConfig.tools.0.toolSpec.inputSchema.json":        schema(whole),
+		"outputConfig.textFormat.structure.jsonSchema.schema": `{"type":"object","properties":` + whole + `,"additionalProperties":false}`,
+	} {
+		got := gjson.GetBytes(q.Body, path)
+		if got.Type == gjson.String && got.Str != want || got.Type != gjson.String && got.Raw != want {
+			t.Errorf("%s: got %s, want %s", path, got.Raw, want)
+		}
 	}
 }

@@ -146,13 +146,25 @@ func converseUsage(v gjson.Result) *Usage {
 		*f.to = count
 	}
 	u.InputTokens = input + u.CachedTokens + u.CacheWriteTokens
-	for _, d := range v.Get("cacheDetails").Array() {
-		u.CacheTTLKnown = true
-		if n, err := intValue(d.Get("inputTokens"), 0, math.MaxInt32); err == nil && d.Get("ttl").Str == "1h" {
-			u.CacheWriteHourTokens += n
-		}
-	}
+	u.CacheWriteHourTokens, u.CacheTTLKnown = cacheDetails(v.Get("cacheDetails"), u.CacheWriteTokens)
 	return &u
+}
+
+// cacheDetails tells how many of the tokens written to a cache last an hour.
+// Details that do not tell of each token are not to be relied on.
+func cacheDetails(v gjson.Result, written int64) (hour int64, known bool) {
+	for _, d := range v.Array() {
+		n, err := intValue(d.Get("inputTokens"), 0, math.MaxInt32)
+		if err != nil {
+			return hour, false
+		}
+		if d.Get("ttl").Str != "5m" {
+			hour += n
+		}
+		written -= n
+		known = true
+	}
+	return hour, known && written == 0
 }
 
 func hasCacheCounts(v gjson.Result) bool {

@@ -513,7 +513,7 @@ func (c *chat) readFormat(_ *rawChat, v gjson.Result) error {
 			err = readString(&c.format.description, e)
 		case "schema":
 			err = wantObject(e)
-			c.format.schema = e.Raw
+			c.format.schema = wholePairs(e.Raw)
 		case "strict":
 			err = readBool(&c.format.strict, e)
 		}

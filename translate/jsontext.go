@@ -3,6 +3,9 @@ package translate
 import (
 	"bytes"
 	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 )
@@ -84,6 +87,33 @@ func appendJSONString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	dst = append(dst, s...)
 	return append(dst, '"')
+}
+
+// wholePairs returns JSON in which no escape is half of a surrogate pair: some
+// providers refuse the whole request for one. A half becomes U+FFFD, as it does
+// in text that is read.
+func wholePairs(json string) string {
+	if !strings.Contains(json, `\ud`) && !strings.Contains(json, `\uD`) {
+		return json
+	}
+	in, out := []byte(json), make([]byte, 0, len(json))
+	for i := 0; i < len(in); {
+		n := 1
+		if in[i] == '\\' {
+			n = 2
+			if r, ok := hex4(in[i:]); ok {
+				n = 6
+				if low, _ := hex4(in[i+n:]); utf16.DecodeRune(r, low) != utf8.RuneError {
+					n = 12
+				} else if utf16.IsSurrogate(r) {
+					out, i = append(out, `\ufffd`...), i+n
+					continue
+				}
+			}
+		}
+		out, i = append(out, in[i:i+n]...), i+n
+	}
+	return string(out)
 }
 
 // tooDeep reports whether body nests objects and arrays more than limit deep.

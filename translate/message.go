@@ -2,6 +2,7 @@ package translate
 
 import (
 	"encoding/base64"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -131,7 +132,7 @@ func (raw *rawMessage) assistantBlocks(index int) ([]block, error) {
 	}
 	var thought, spoken []block
 	for _, b := range said {
-		if b.kind == blockReasoning || b.kind == blockRedacted {
+		if b.isThought() {
 			thought = append(thought, b)
 		} else {
 			spoken = append(spoken, b)
@@ -149,7 +150,8 @@ func (raw *rawMessage) assistantBlocks(index int) ([]block, error) {
 		return nil, err
 	}
 	blocks = append(blocks, calls...)
-	if len(blocks) == 0 && raw.audio {
+	says := func(b block) bool { return b.kind != blockText || !blank(b.text) }
+	if raw.audio && !slices.ContainsFunc(blocks, says) {
 		return nil, within("audio", refusef("an earlier spoken answer cannot be sent to this model; send its transcript as content"))
 	}
 	return blocks, nil
@@ -292,9 +294,9 @@ func toolInput(arguments string) string {
 	case tooDeep([]byte(text), maxChatDepth) || !gjson.Valid(text):
 		return wrapInput("_invalid_arguments", arguments)
 	case text[0] != '{':
-		return `{"value":` + text + `}`
+		return `{"value":` + wholePairs(text) + `}`
 	}
-	return text
+	return wholePairs(text)
 }
 
 func wrapInput(name, text string) string {
@@ -310,13 +312,18 @@ func (raw *rawMessage) toolResult() ([]block, error) {
 		return nil, within("tool_call_id", missing("the id of the call that this answers"))
 	}
 	content, err := readContent(raw.content, toolParts)
-	b := block{kind: blockToolResult, id: raw.callID, content: content, param: "content"}
-	for i := range content { // a mark inside a result stands for the whole of it
+	return []block{resultBlock(raw.callID, content, "content")}, err
+}
+
+// resultBlock is the result of a call. A mark inside stands for the whole of it.
+func resultBlock(id string, content []block, param string) block {
+	b := block{kind: blockToolResult, id: id, content: content, param: param}
+	for i := range content {
 		if content[i].cache != nil {
 			b.cache, content[i].cache = content[i].cache, nil
 		}
 	}
-	return []block{b}, err
+	return b
 }
 
 // The kinds of parts that each role may hold.

@@ -44,7 +44,7 @@ func (c *chat) shape(caps Capabilities) (*plan, error) {
 	if p.reasoning, err = c.settleReasoning(caps); err != nil {
 		return nil, err
 	}
-	c.closeWithUser(caps.Prefill && !p.reasoning.on())
+	c.closeWithUser(caps.Prefill && !p.reasoning.on() && p.schema == nil)
 	c.splitToolTurns(caps)
 	c.settleSampling(caps, p.reasoning.on())
 	c.settleStop(caps)
@@ -76,9 +76,13 @@ func (c *chat) normalize(caps Capabilities) error {
 		return err
 	}
 	c.mergeTurns()
+	if err := c.dropLooseThoughts(); err != nil {
+		return err
+	}
 	if err := c.checkPairs(); err != nil {
 		return err
 	}
+	c.renameReusedIDs()
 	if err := c.checkMedia(caps); err != nil {
 		return err
 	}
@@ -105,8 +109,7 @@ func (c *chat) pairFunctions() {
 		if len(open) == 0 {
 			continue
 		}
-		content := m.blocks
-		m.blocks = []block{{kind: blockToolResult, id: open[0], content: content, param: "messages[" + strconv.Itoa(m.index) + "].content"}}
+		m.blocks = []block{resultBlock(open[0], m.blocks, "messages["+strconv.Itoa(m.index)+"].content")}
 		open = open[1:]
 	}
 }
@@ -145,16 +148,17 @@ func (c *chat) liftSystem(caps Capabilities) {
 
 // dropReplayedReasoning leaves reasoning only where the model takes it back:
 // what Claude signed or redacted. Unsigned reasoning is refused by Claude and
-// of no use to others.
+// of no use to others, which in turn refuse what Claude signed: an earlier turn
+// may have been answered by another model than this one.
 func (c *chat) dropReplayedReasoning(caps Capabilities) {
 	for i := range c.messages {
 		m := &c.messages[i]
 		m.blocks = slices.DeleteFunc(m.blocks, func(b block) bool {
 			switch b.kind {
 			case blockReasoning:
-				return b.signature == "" || caps.Family == "openai"
+				return b.signature == "" || caps.Family != "claude" && caps.Family != "" // whose it may be
 			case blockRedacted:
-				return caps.Family != "claude" && caps.Family != "openai" && caps.Family != "" // whose it may be
+				return caps.Family != "claude" && caps.Family != "openai" && caps.Family != ""
 			}
 			return false
 		})
@@ -180,9 +184,13 @@ func (c *chat) dropBlanks() error {
 	}
 	c.messages = kept
 	if len(kept) == 0 {
-		return &InvalidError{Param: "messages", Message: "no message says anything"}
+		return errNothingSaid()
 	}
 	return nil
+}
+
+func errNothingSaid() error {
+	return &InvalidError{Param: "messages", Message: "no message says anything"}
 }
 
 // withoutBlanks drops blank text; a cache mark on it moves to the block before.
@@ -237,6 +245,29 @@ func thoughtRank(b block) int {
 	}
 	return 0
 }
+
+// dropLooseThoughts drops reasoning that nothing follows in its turn, as an
+// answer that was cut short leaves it: no model takes a turn that ends so.
+func (c *chat) dropLooseThoughts() error {
+	for i := range c.messages {
+		m := &c.messages[i]
+		for n := len(m.blocks); n > 0 && m.blocks[n-1].isThought(); n = len(m.blocks) {
+			m.blocks = m.blocks[:n-1]
+		}
+	}
+	turns := len(c.messages)
+	c.messages = slices.DeleteFunc(c.messages, func(m message) bool { return len(m.blocks) == 0 })
+	switch len(c.messages) {
+	case turns:
+	case 0:
+		return errNothingSaid()
+	default: // a turn between two of the user's is gone
+		c.mergeTurns()
+	}
+	return nil
+}
+
+func (b block) isThought() bool { return b.kind == blockReasoning || b.kind == blockRedacted }
 
 // checkPairs wants every call answered in the turn after it, once, and every
 // result to answer a call, as OpenAI does.
@@ -304,6 +335,42 @@ func checkResults(m message, open map[string]bool) error {
 	return nil
 }
 
+// renameReusedIDs gives calls whose id an earlier turn has used another one, and
+// their results with them: some upstreams count calls anew in every answer, and
+// Claude refuses an id that occurs twice in the conversation.
+func (c *chat) renameReusedIDs() {
+	times := map[string]int{}     // that an id has been used
+	var renamed map[string]string // ids in the turn before
+	for _, m := range c.messages {
+		if m.role == roleUser {
+			for i := range m.blocks {
+				if id := renamed[m.blocks[i].id]; id != "" && m.blocks[i].kind == blockToolResult {
+					m.blocks[i].id = id
+				}
+			}
+			continue
+		}
+		renamed = nil
+		for i := range m.blocks {
+			b := &m.blocks[i]
+			if b.kind != blockToolUse {
+				continue
+			}
+			if id := b.id; times[id] > 0 {
+				for times[b.id] > 0 {
+					times[id]++
+					b.id = id + "_" + strconv.Itoa(times[id])
+				}
+				if renamed == nil {
+					renamed = map[string]string{}
+				}
+				renamed[id] = b.id
+			}
+			times[b.id]++
+		}
+	}
+}
+
 func noResponse(open map[string]bool) error {
 	ids := slices.Sorted(maps.Keys(open))
 	return &InvalidError{Param: "messages", Message: "an assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'; these have no response: " +
@@ -353,7 +420,8 @@ func (c *chat) openWithUser() {
 }
 
 // closeWithUser deals with a last turn that is the assistant's: a model that
-// takes such a start goes on from it, others are asked to continue.
+// takes such a start goes on from it, others are asked to continue. So is one
+// that thinks, or is held to a schema, neither of which goes with a start.
 func (c *chat) closeWithUser(prefill bool) {
 	last := &c.messages[len(c.messages)-1]
 	if last.role != roleAssistant {
@@ -460,7 +528,7 @@ func documentName(file string) string {
 const maxCachePoints = 4
 
 // settleCache keeps the latest four cache marks that the model takes, and
-// lets none live longer than one before it.
+// lets none live longer than one before it. None may stand after reasoning.
 func (c *chat) settleCache(caps Capabilities) {
 	var marks []**cacheMark
 	for i := range c.tools {
@@ -472,7 +540,7 @@ func (c *chat) settleCache(caps Capabilities) {
 	for i := range c.messages {
 		for j := range c.messages[i].blocks {
 			b := &c.messages[i].blocks[j]
-			marks = addMark(marks, &b.cache, caps.Cache && (caps.CacheTools || b.kind == blockText))
+			marks = addMark(marks, &b.cache, caps.Cache && (caps.CacheTools || b.kind == blockText) && !b.isThought())
 		}
 	}
 	for len(marks) > maxCachePoints {

@@ -192,7 +192,7 @@ func (c *chat) lostThoughts() bool {
 			}
 			continue
 		}
-		if hasKind(m, blockToolUse) && m.blocks[0].kind != blockReasoning && m.blocks[0].kind != blockRedacted {
+		if hasKind(m, blockToolUse) && !m.blocks[0].isThought() {
 			return true
 		}
 	}

@@ -365,7 +365,7 @@ func (r *Request) PromptView() string { return r.prompt }
 // not without one of these members, however their names are written. It looks
 // at Body, before Forget.
 func (r *Request) CachesForAnHour() bool {
-	for _, sign := range []string{`"ttl"`, `"prompt_cache_retention"`, `\u007`, `\u006`, `\u005f`} { // t, l, _
+	for _, sign := range []string{`"ttl"`, `"prompt_cache_retention"`, `\u007`, `\u006`, `\u005f`, `\u005F`} { // t, l, _
 		if bytes.Contains(r.Body, []byte(sign)) {
 			return true
 		}

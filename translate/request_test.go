@@ -29,6 +29,7 @@ func TestCachesForAnHour(t *testing.T) {
 		`{` + user + `[{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"1h"}}]}]}`:      true,
 		`{` + user + `[{"type":"text","text":"a","cache_control":{"type":"ephemeral","t\u0074l":"1h"}}]}]}`: true,
 		`{"prompt_cache_retention":"24h",` + user + `"a"}]}`:                                                true,
+		`{"prompt\u005Fcache_retention":"24h",` + user + `"a"}]}`:                                           true,
 	} {
 		r, err := ParseRequest([]byte(body))
 		if err != nil {

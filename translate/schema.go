@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,7 +30,7 @@ func toolSchema(schema string, caps Capabilities) string {
 	var t jsonText
 	t.object()
 	t.stringMember("type", "object")
-	properties, required := mergedRoot(refs, caps.Family == "claude")
+	properties, required := mergedRoot(refs, root, caps.Family == "claude")
 	t.rawMember("properties", properties)
 	if required != "" {
 		t.rawMember("required", required)
@@ -50,11 +51,10 @@ func toolSchema(schema string, caps Capabilities) string {
 	return string(t)
 }
 
-// mergedRoot returns the root's properties and required names. With merge, the
+// mergedRoot returns a root's properties and required names. With merge, the
 // members of anyOf, oneOf and allOf are laid into them: a property is required
 // when every alternative requires it, or any part of allOf.
-func mergedRoot(refs *references, merge bool) (properties, required string) {
-	root := refs.root
+func mergedRoot(refs *references, root gjson.Result, merge bool) (properties, required string) {
 	own := root.Get("properties")
 	if !merge || !root.Get("anyOf").Exists() && !root.Get("oneOf").Exists() && !root.Get("allOf").Exists() {
 		if !own.IsObject() {
@@ -139,7 +139,7 @@ func requiredList(names []string) string {
 // flatSchema leaves only type, properties and required at the root and writes
 // out what the properties refer to, for models that refuse anything else.
 func flatSchema(refs *references) string {
-	properties, required := mergedRoot(refs, true)
+	properties, required := mergedRoot(refs, refs.resolve(refs.root), true)
 	in := inliner{refs: refs}
 	in.t.object()
 	in.t.stringMember("type", "object")
@@ -153,7 +153,8 @@ func flatSchema(refs *references) string {
 }
 
 // How large a schema may grow when references are written out, and how many
-// bytes may be read to look them up; past that they become objects of any kind.
+// bytes may be read to look them up and through; past that they become objects
+// of any kind.
 const (
 	maxInlined  = 1 << 20
 	maxSearched = 64 << 20
@@ -206,7 +207,7 @@ func (in *inliner) write(v gjson.Result, names bool, open []string) {
 type references struct {
 	root     gjson.Result
 	known    map[string]gjson.Result // by $ref; what cannot be had does not exist
-	searched int                     // bytes
+	searched int                     // bytes, and those found
 }
 
 // resolve follows a reference; v itself when it is none, or leads nowhere.
@@ -225,15 +226,21 @@ func (r *references) resolve(v gjson.Result) gjson.Result {
 		}
 		r.known[ref] = found
 	}
-	if !found.IsObject() {
+	// Each use costs reading it, too: a small schema can refer to a large part of
+	// itself very often.
+	if r.searched += len(found.Raw); !found.IsObject() || r.searched > maxSearched {
 		return v
 	}
 	return found
 }
 
-// lookUp follows a JSON pointer from the root.
+// lookUp follows a JSON pointer from the root. As a part of a URL it may be
+// escaped as those are.
 func (r *references) lookUp(ref string) gjson.Result {
 	at := r.root
+	if plain, err := url.PathUnescape(ref); err == nil {
+		ref = plain
+	}
 	for name := range strings.SplitSeq(strings.TrimPrefix(ref, "#/"), "/") {
 		at = memberOf(at, strings.NewReplacer("~1", "/", "~0", "~").Replace(name))
 	}

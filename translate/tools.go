@@ -31,16 +31,15 @@ func readTool(v gjson.Result) (tool, error) {
 	if err := readString(&kind, v.Get("type")); err != nil {
 		return t, within("type", err)
 	}
+	if kind != "function" && kind != "custom" { // before it is looked up: as a path it could keep gjson busy for ever
+		return t, within("type", refusef("expected one of function, custom; the tool %q runs elsewhere", printable([]byte(kind))))
+	}
 	body := v.Get(kind)
 	var err error
-	switch kind {
-	case "function":
-		err = t.readFunction(body)
-	case "custom":
-		t.custom = true
+	if t.custom = kind == "custom"; t.custom {
 		err = t.readCustom(body)
-	default:
-		return t, within("type", refusef("expected one of function, custom; the tool %q runs elsewhere", kind))
+	} else {
+		err = t.readFunction(body)
 	}
 	if err != nil {
 		return t, within(kind, err)
@@ -75,7 +74,7 @@ func (t *tool) readFunction(v gjson.Result) error {
 			err = readString(&t.description, e)
 		case "parameters":
 			err = wantObject(e)
-			t.schema = e.Raw
+			t.schema = wholePairs(e.Raw)
 		case "strict":
 			err = readBool(&t.strict, e)
 		}
@@ -137,8 +136,10 @@ func readAllowedTools(choice toolChoice, v gjson.Result) (toolChoice, error) {
 	}
 	choice.allowed = []string{}
 	err := within("tools", eachElement(v.Get("tools"), func(i int, e gjson.Result) error {
-		var name string
-		kind := e.Get("type").Str
+		var kind, name string
+		if err := readOneOf(&kind, e.Get("type"), "function", "custom"); err != nil {
+			return within("type", err)
+		}
 		if err := readString(&name, e.Get(kind).Get("name")); err != nil {
 			return within(kind, within("name", err))
 		}
