@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -58,7 +59,7 @@ func serve(ctx context.Context, c console, file string, told signals) error {
 		return err
 	}
 	defer b.finish()
-	decisions, err := openLines(config.Log.Decisions)
+	decisions, err := config.openDecisions()
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func serve(ctx context.Context, c console, file string, told signals) error {
 		if err != nil {
 			return err
 		}
-		file, err := openLines(next.Log.Decisions)
+		file, err := next.openDecisions()
 		if err != nil {
 			return err
 		}
@@ -298,6 +299,16 @@ func openLines(path string) (*os.File, error) {
 		return nil, nil
 	}
 	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+}
+
+// openDecisions is openLines for the decision log.
+func (c *Config) openDecisions() (*os.File, error) {
+	file, err := openLines(c.Log.Decisions)
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		return nil, Problems{c.problem("log.decisions", "cannot be opened for writing: %v", failed.Err)}
+	}
+	return file, err
 }
 
 func closeLines(file *os.File) error {
