@@ -135,6 +135,16 @@ func TestQuery(t *testing.T) {
 	wantError(t, resp, body, 400, "invalid_request_error", "")
 	resp, body = s.post(t, "/query", `{"prompt":5}`)
 	wantError(t, resp, body, 400, "invalid_request_error", "invalid_type")
+	for budget, code := range map[string]string{`"abc"`: "", `-1`: "", `true`: "invalid_type", `[5]`: "invalid_type"} {
+		resp, body = s.post(t, "/query", `{"prompt":"hi","metadata":{"budget_usd":`+budget+`}}`)
+		wantError(t, resp, body, 400, "invalid_request_error", code)
+		if gjson.Get(body, "error.param").Str != "metadata.budget_usd" {
+			t.Errorf("%s: got %s", budget, body)
+		}
+	}
+	if resp, body = s.post(t, "/query", `{"prompt":"hi","metadata":{"user_id":"bob","budget_usd":"007.50"}}`); resp.StatusCode != 200 {
+		t.Errorf("got %d %s", resp.StatusCode, body)
+	}
 	resp, body = s.post(t, "/query/stream", `{"prompt":"hi","tier":"balanced"}`)
 	if body != "balanced says hi" || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") || resp.Trailer.Get("X-Router-Cost-Usd") != "0.000105" {
 		t.Errorf("got %q, %v, %v", body, resp.Header, resp.Trailer)
