@@ -1,11 +1,13 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -63,6 +65,25 @@ func TestBadRequests(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestMalformedChunksAreTheClientsMistake(t *testing.T) {
+	s := newStage(t, threeTiers(), nil)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, resp, string(body), 400, "invalid_request_error", "")
 }
 
 func TestModelNames(t *testing.T) {
@@ -271,6 +292,9 @@ func TestSmallRoutes(t *testing.T) {
 	for _, path := range []string{"/docs", "/dashboard", "/openapi.json", "/livez", "/readyz", "/healthz"} {
 		if resp, body := s.do(t, "GET", path, ""); resp.StatusCode != 200 || body == "" {
 			t.Errorf("%s: got %d", path, resp.StatusCode)
+		}
+		if resp, body := s.do(t, "HEAD", path, ""); resp.StatusCode != 200 || body != "" {
+			t.Errorf("HEAD %s: got %d %q", path, resp.StatusCode, body)
 		}
 	}
 	s.post(t, "/v1/chat/completions", chatBody("auto", "hi"))
