@@ -86,6 +86,27 @@ func TestMalformedChunksAreTheClientsMistake(t *testing.T) {
 	wantError(t, resp, string(body), 400, "invalid_request_error", "")
 }
 
+// Without an answer of ours net/http would say 200.
+func TestCutRequestIsNotAnsweredWithSuccess(t *testing.T) {
+	s := newStage(t, threeTiers(), nil)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+	conn.(*net.TCPConn).CloseWrite()
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, resp, string(body), 499, "invalid_request_error", "client_closed_request")
+}
+
 func TestModelNames(t *testing.T) {
 	s := newStage(t, threeTiers(), func(c *proxy.Config, _ *routing.Config) {
 		c.Models.Aliases = map[string]string{"gpt-4o": "auto", "gpt-4o-mini": "fast", "best": "test/powerful"}
