@@ -121,17 +121,25 @@ func newService(b *builder, c *Config) (*service, error) {
 	s.warn(c)
 	address, err := s.front.add(c.Server.Listen, s.proxy.Handler())
 	if err != nil {
-		return nil, err
+		return nil, c.where("server.listen", err)
 	}
 	b.log.Info("listening", "address", address.String(), "identity", c.Identity.Mode)
 	if c.Server.AdminListen != "" {
 		if address, err = s.front.add(c.Server.AdminListen, s.proxy.AdminHandler()); err != nil {
 			s.front.close()
-			return nil, err
+			return nil, c.where("server.admin_listen", err)
 		}
 		b.log.Info("listening for admin routes", "address", address.String())
 	}
 	return s, nil
+}
+
+// where adds to an error the place of the key it comes from, if the file has it.
+func (c *Config) where(key string, err error) error {
+	if !c.has(key) {
+		return err
+	}
+	return Problems{c.problem(key, "%v", err)}
 }
 
 // reload puts another configuration in force for new requests.
