@@ -28,7 +28,7 @@ type builder struct {
 	ledger    ledger
 	storeUp   func() bool // nil without a shared store
 	state     *routing.State
-	decisions *decisionLog
+	decisions *decisionLog                  // nil where nothing is served
 	ends      []func(context.Context) error // what close does, last first
 	// faults is the share of calls that simulated upstreams fail, and seed what
 	// they draw from.
@@ -105,7 +105,7 @@ func (b *builder) build(c *Config) (proxy.Config, error) {
 	if c.Retries.Budget == 0 {
 		out.Retries.Budget = -1 // 0 is the default there
 	}
-	if c.Log.Decisions != "" {
+	if c.Log.Decisions != "" && b.decisions != nil {
 		out.Decisions = b.decisions.queue
 	}
 	if out.Tiers, err = b.tiers(c); err != nil {

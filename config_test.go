@@ -125,6 +125,9 @@ func TestConfigurationProblems(t *testing.T) {
 		{"trusted_proxy that trusts nobody", "identity: {mode: trusted_proxy}\n", `config.yaml:6:18: identity.mode: trusted_proxy needs identity.trusted_cidrs: the networks whose identity headers are believed`},
 		{"a caller's key that would leave the house", "=tiers: {fast: [{provider: openai, model: m, api_key: client}]}\nidentity: {mode: keys, keys: [{name: a, key: b}]}\n", `config.yaml:1:54: tiers.fast[0].api_key: in identity.mode keys the caller's token is a key of this router, which no upstream may see`},
 		{"a key given twice over", "identity: {mode: keys, keys: [{name: a, key: b, sha256: c}]}\n", `config.yaml:6:31: identity.keys[0]: want either key or sha256`},
+		{"a key and its own hash", "identity: {keys: [{name: a, key: x}, {name: b, sha256: 2D711642B726B04401627CA9FBAC32F5C8530FB1903CC4DB02258717921A4881}]}\n", `config.yaml:6:38: identity.keys[1]: the same key as an entry above`},
+		{"a key that cannot be sent", "identity: {keys: [{name: a, key: \"x\\n\"}]}\n", `config.yaml:6:34: identity.keys[0].key: has a space at its end or a character that no HTTP header may have, such as a line break: nobody could send it`},
+		{"a header in two spellings", "=tiers: {fast: [{provider: simulated, model: m, headers: {X-A: a, x-a: b}}]}\n", `config.yaml:1:71: tiers.fast[0].headers.x-a: stands twice: case makes no difference in a header's name`},
 		{"a preset provider without its key", "=tiers: {fast: [{provider: groq, model: m}]}\n", `config.yaml:1:16: tiers.fast[0].api_key: no key: set GROQ_API_KEY, or api_key here`},
 		{"azure without its address", "=tiers: {fast: [{provider: azure, model: m, api_key: k}]}\n", `config.yaml:1:16: tiers.fast[0].base_url: missing: provider azure has an address of your own, such as https://RESOURCE.openai.azure.com/openai/v1`},
 		{"base_url where endpoint is meant", "=tiers: {fast: [{provider: anthropic, model: m, api_key: k, base_url: http://x}]}\n", `config.yaml:1:70: tiers.fast[0].base_url: not for provider anthropic; use endpoint`},
@@ -133,6 +136,7 @@ func TestConfigurationProblems(t *testing.T) {
 		{"a parameter that the reservation depends on", "=tiers: {fast: [{provider: simulated, model: m, params: {set: {max_tokens: 1}}}]}\n", `config.yaml:1:75: tiers.fast[0].params.set.max_tokens: not a field that can be set here; use the upstream's max_output_tokens`},
 		{"a header that is the router's own", "=tiers: {fast: [{provider: simulated, model: m, headers: {Host: x}}]}\n", `config.yaml:1:64: tiers.fast[0].headers.Host: set by the router itself`},
 		{"a weight that does nothing", "=tiers: {fast: [{provider: simulated, model: m, weight: 2}]}\n", `config.yaml:1:56: tiers.fast[0].weight: only counts with balance: weighted on the tier`},
+		{"a stream's timeout where there is no stream", "embeddings: [{provider: simulated, model: e, timeouts: {idle: 1s}}]\n", `config.yaml:6:63: embeddings[0].timeouts.idle: has no effect on embeddings, which are no streams`},
 		{"an alias to nowhere", "models: {aliases: {gpt: fats}}\n", `config.yaml:6:25: models.aliases.gpt: "fats" is no tier, upstream or model of this file, nor auto; did you mean "fast"?`},
 		{"ranges that overlap", "strategy: [{complexity: {rules: {fast: [0, 5], powerful: [4, 10]}}}]\n", `config.yaml:6:58: strategy[0].complexity.rules.powerful: overlaps with the range of fast`},
 		{"a range of one number", "strategy: [{complexity: {rules: {fast: [0]}}}]\n", `config.yaml:6:40: strategy[0].complexity.rules.fast: want a list of 2 values`},
@@ -189,6 +193,12 @@ func TestMinimalConfigurationHasDefaults(t *testing.T) {
 	u := c.Tiers[1].Upstreams[0]
 	if u.Name != "simulated/large" || u.Weight != 1 || u.OnAbort != "cancel" || c.Tiers[1].Balance != "ordered" {
 		t.Errorf("upstream = %+v, balance %q", u, c.Tiers[1].Balance)
+	}
+}
+
+func TestConfigurationMayBeginWithAByteOrderMark(t *testing.T) {
+	if _, err := ParseConfig("config.yaml", []byte("\xef\xbb\xbf"+minimal), variables{}.lookup); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -77,6 +78,7 @@ func (d *decoder) parse(src []byte) (body ast.Node) {
 		d.problemAt(place{}, "", "larger than 1 MiB")
 		return nil
 	}
+	src = bytes.TrimPrefix(src, []byte("\xef\xbb\xbf")) // the byte order mark that some editors write
 	tree, err := parser.ParseBytes(src, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		d.syntax(err, src)

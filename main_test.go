@@ -28,6 +28,7 @@ func inFile(t *testing.T, src string) string {
 
 func TestExitCodes(t *testing.T) {
 	good, bad := inFile(t, minimal), inFile(t, "tiers: 1\n")
+	logging := inFile(t, minimal+"log: {decisions: decisions.jsonl}\n")
 	tests := []struct {
 		name string
 		args []string
@@ -44,6 +45,7 @@ func TestExitCodes(t *testing.T) {
 		{"version", []string{"version"}, 0, "inference-router ", ""},
 		{"a good configuration", []string{"check", "-config", good}, 0, "simulated/small", ""},
 		{"a bad one", []string{"check", "-config", bad}, 1, "", bad + ":1:8: tiers: want a mapping of names to values, got a number"},
+		{"one with a decision log", []string{"check", "-config", logging}, 0, "is valid", ""},
 		{"one that is not there", []string{"check", "-config", good + "x"}, 1, "", "no such file or directory"},
 	}
 	for _, tt := range tests {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -58,7 +59,7 @@ func serve(ctx context.Context, c console, file string, told signals) error {
 		return err
 	}
 	defer b.finish()
-	decisions, err := openLines(config.Log.Decisions)
+	decisions, err := config.openDecisions()
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func serve(ctx context.Context, c console, file string, told signals) error {
 		if err != nil {
 			return err
 		}
-		file, err := openLines(next.Log.Decisions)
+		file, err := next.openDecisions()
 		if err != nil {
 			return err
 		}
@@ -120,17 +121,25 @@ func newService(b *builder, c *Config) (*service, error) {
 	s.warn(c)
 	address, err := s.front.add(c.Server.Listen, s.proxy.Handler())
 	if err != nil {
-		return nil, err
+		return nil, c.where("server.listen", err)
 	}
 	b.log.Info("listening", "address", address.String(), "identity", c.Identity.Mode)
 	if c.Server.AdminListen != "" {
 		if address, err = s.front.add(c.Server.AdminListen, s.proxy.AdminHandler()); err != nil {
 			s.front.close()
-			return nil, err
+			return nil, c.where("server.admin_listen", err)
 		}
 		b.log.Info("listening for admin routes", "address", address.String())
 	}
 	return s, nil
+}
+
+// where adds to an error the place of the key it comes from, if the file has it.
+func (c *Config) where(key string, err error) error {
+	if !c.has(key) {
+		return err
+	}
+	return Problems{c.problem(key, "%v", err)}
 }
 
 // reload puts another configuration in force for new requests.
@@ -298,6 +307,16 @@ func openLines(path string) (*os.File, error) {
 		return nil, nil
 	}
 	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+}
+
+// openDecisions is openLines for the decision log.
+func (c *Config) openDecisions() (*os.File, error) {
+	file, err := openLines(c.Log.Decisions)
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		return nil, Problems{c.problem("log.decisions", "cannot be opened for writing: %v", failed.Err)}
+	}
+	return file, err
 }
 
 func closeLines(file *os.File) error {

@@ -258,8 +258,8 @@ func TestServeFailures(t *testing.T) {
 	}
 	defer taken.Close()
 	for name, src := range map[string]string{
-		"address already in use":  minimal + "server: {listen: '" + taken.Addr().String() + "'}\n",
-		"is a directory":          minimal + local + "log: {decisions: /}\n",
+		":6:18: server.listen: listen on ":                                   minimal + "server: {listen: '" + taken.Addr().String() + "'}\n",
+		":7:18: log.decisions: cannot be opened for writing: is a directory": minimal + local + "log: {decisions: /}\n",
 		"no such file":            "",
 		"want host:port, such as": minimal + "server: {listen: nonsense}\n",
 	} {

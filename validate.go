@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"maps"
 	"net"
@@ -136,21 +137,27 @@ func parseCIDR(s string) (netip.Prefix, error) {
 }
 
 func (k *checker) keys() {
-	names, secrets := map[string]bool{}, map[translate.Secret]bool{}
+	names, secrets := map[string]bool{}, map[[sha256.Size]byte]bool{}
 	for i, entry := range k.Identity.Keys {
 		key := index("identity.keys", i)
 		k.name(join(key, "name"), entry.Name)
 		k.once(names, join(key, "name"), entry.Name)
 		digest, err := hex.DecodeString(entry.SHA256.Reveal())
+		sum := sha256.Sum256([]byte(entry.Key.Reveal()))
+		if entry.SHA256 != "" {
+			copy(sum[:], digest)
+		}
 		switch {
 		case (entry.Key == "") == (entry.SHA256 == ""):
 			k.add(key, "want either key or sha256")
 		case entry.SHA256 != "" && (err != nil || len(digest) != 32):
 			k.add(join(key, "sha256"), "want the key's SHA-256: 64 hexadecimal digits")
-		case secrets[entry.Key+entry.SHA256]:
+		case !sendable(entry.Key.Reveal()):
+			k.add(join(key, "key"), "has a space at its end or a character that no HTTP header may have, such as a line break: nobody could send it")
+		case secrets[sum]:
 			k.add(key, "the same key as an entry above")
 		}
-		secrets[entry.Key+entry.SHA256] = true
+		secrets[sum] = true
 		for j, tier := range entry.Tiers {
 			k.tierName(index(join(key, "tiers"), j), tier)
 		}
@@ -158,6 +165,11 @@ func (k *checker) keys() {
 			k.add(join(key, "tiers"), "no tier at all; leave it out to allow all")
 		}
 	}
+}
+
+// sendable says whether a bearer token arrives as it was sent.
+func sendable(token string) bool {
+	return token == strings.TrimSpace(token) && httpguts.ValidHeaderFieldValue(token)
 }
 
 var (
@@ -226,6 +238,11 @@ func (k *checker) embeddings() {
 		for _, name := range []string{"weight", "max_output_tokens", "params", "capabilities", "on_abort"} {
 			if k.has(join(u.key, name)) {
 				k.add(join(u.key, name), "has no effect on embeddings")
+			}
+		}
+		for _, name := range []string{"first_event", "idle"} {
+			if key := join(join(u.key, "timeouts"), name); k.has(key) {
+				k.add(key, "has no effect on embeddings, which are no streams")
 			}
 		}
 	}
@@ -367,10 +384,13 @@ func (k *checker) credential(u *Upstream, known provider) {
 const clientKey translate.Secret = "client"
 
 func (k *checker) headers(u *Upstream) {
+	seen := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(u.Headers)) {
 		key := join(join(u.key, "headers"), name)
 		lower := strings.ToLower(name)
 		switch {
+		case seen[lower]:
+			k.add(key, "stands twice: case makes no difference in a header's name")
 		case !httpguts.ValidHeaderFieldName(name):
 			k.add(key, "not a header's name")
 		case !httpguts.ValidHeaderFieldValue(u.Headers[name].Reveal()):
@@ -379,6 +399,7 @@ func (k *checker) headers(u *Upstream) {
 			strings.HasPrefix(lower, "x-router-"):
 			k.add(key, "set by the router itself")
 		}
+		seen[lower] = true
 	}
 }
 

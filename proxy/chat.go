@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -144,13 +145,16 @@ func (s *Server) readBody(w http.ResponseWriter, r io.Reader, size int64) ([]byt
 // readError is what a body that could not be read means.
 func readError(err error) error {
 	var tooLarge *http.MaxBytesError
+	var network net.Error
 	switch {
 	case errors.As(err, &tooLarge):
 		return err
-	case errors.Is(err, context.Canceled), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+	case errors.As(err, &network) && network.Timeout():
+		return &refusal{Status: http.StatusRequestTimeout, Type: typeInvalid, Code: "request_timeout", Message: "the request body did not arrive"}
+	case errors.As(err, &network), errors.Is(err, context.Canceled), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errClientGone
 	}
-	return &refusal{Status: http.StatusRequestTimeout, Type: typeInvalid, Code: "request_timeout", Message: "the request body did not arrive"}
+	return invalid("", "the request body's chunked encoding is malformed")
 }
 
 // follow tries the decision's targets in turn, until one answers, the client's

@@ -27,7 +27,7 @@ const (
 )
 
 // statusClientGone is nginx's word for a client that left before its answer.
-// It stands in logs only.
+// Who has only ended its own side of the connection still reads it.
 const statusClientGone = 499
 
 // refusal is an answer this proxy gives instead of an upstream's.
@@ -196,9 +196,6 @@ func errorBody(r *refusal) []byte {
 
 // writeRefusal answers with r, unless the client has left.
 func writeRefusal(w http.ResponseWriter, r *refusal) {
-	if r.Status == statusClientGone {
-		return
-	}
 	h := w.Header()
 	if r.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(int64(math.Ceil(r.RetryAfter.Seconds())), 10))

@@ -69,6 +69,46 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+func TestMalformedChunksAreTheClientsMistake(t *testing.T) {
+	s := newStage(t, threeTiers(), nil)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, resp, string(body), 400, "invalid_request_error", "")
+}
+
+// Without an answer of ours net/http would say 200.
+func TestCutRequestIsNotAnsweredWithSuccess(t *testing.T) {
+	s := newStage(t, threeTiers(), nil)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+	conn.(*net.TCPConn).CloseWrite()
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, resp, string(body), 499, "invalid_request_error", "client_closed_request")
+}
+
 func TestModelNames(t *testing.T) {
 	s := newStage(t, threeTiers(), func(c *proxy.Config, _ *routing.Config) {
 		c.Models.Aliases = map[string]string{"gpt-4o": "auto", "gpt-4o-mini": "fast", "best": "test/powerful"}
@@ -139,6 +179,16 @@ func TestQuery(t *testing.T) {
 	wantError(t, resp, body, 400, "invalid_request_error", "")
 	resp, body = s.post(t, "/query", `{"prompt":5}`)
 	wantError(t, resp, body, 400, "invalid_request_error", "invalid_type")
+	for budget, code := range map[string]string{`"abc"`: "", `-1`: "", `true`: "invalid_type", `[5]`: "invalid_type"} {
+		resp, body = s.post(t, "/query", `{"prompt":"hi","metadata":{"budget_usd":`+budget+`}}`)
+		wantError(t, resp, body, 400, "invalid_request_error", code)
+		if gjson.Get(body, "error.param").Str != "metadata.budget_usd" {
+			t.Errorf("%s: got %s", budget, body)
+		}
+	}
+	if resp, body = s.post(t, "/query", `{"prompt":"hi","metadata":{"user_id":"bob","budget_usd":"007.50"}}`); resp.StatusCode != 200 {
+		t.Errorf("got %d %s", resp.StatusCode, body)
+	}
 	resp, body = s.post(t, "/query/stream", `{"prompt":"hi","tier":"balanced"}`)
 	if body != "balanced says hi" || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") || resp.Trailer.Get("X-Router-Cost-Usd") != "0.000105" {
 		t.Errorf("got %q, %v, %v", body, resp.Header, resp.Trailer)
@@ -265,6 +315,9 @@ func TestSmallRoutes(t *testing.T) {
 	for _, path := range []string{"/docs", "/dashboard", "/openapi.json", "/livez", "/readyz", "/healthz"} {
 		if resp, body := s.do(t, "GET", path, ""); resp.StatusCode != 200 || body == "" {
 			t.Errorf("%s: got %d", path, resp.StatusCode)
+		}
+		if resp, body := s.do(t, "HEAD", path, ""); resp.StatusCode != 200 || body != "" {
+			t.Errorf("HEAD %s: got %d %q", path, resp.StatusCode, body)
 		}
 	}
 	s.post(t, "/v1/chat/completions", chatBody("auto", "hi"))

@@ -34,8 +34,24 @@ type Query struct {
 
 // QueryMetadata says who asks and what they may spend a day.
 type QueryMetadata struct {
-	UserID    string      `json:"user_id,omitempty"`
-	BudgetUSD json.Number `json:"budget_usd,omitempty"` // dollars, as a number or a string
+	UserID    string  `json:"user_id,omitempty"`
+	BudgetUSD Dollars `json:"budget_usd,omitempty"`
+}
+
+// Dollars is an amount of US dollars as a client writes it: digits, in a JSON
+// number or a string. What it means is judged where it is used.
+type Dollars string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (d *Dollars) UnmarshalJSON(b []byte) error {
+	switch b[0] {
+	case 'n': // null is as good as nothing
+		return nil
+	case '"', 't', 'f', '[', '{':
+		return json.Unmarshal(b, (*string)(d))
+	}
+	*d = Dollars(b)
+	return nil
 }
 
 // Answer is a Query's answer.
@@ -94,7 +110,7 @@ func (s *Server) ask(ctx context.Context, j *journey, a account, q Query, stream
 	if err != nil {
 		return err
 	}
-	request.MetadataUser, request.MetadataBudget = q.Metadata.UserID, q.Metadata.BudgetUSD.String()
+	request.MetadataUser, request.MetadataBudget = q.Metadata.UserID, string(q.Metadata.BudgetUSD)
 	if a.tier == "" {
 		a.tier = q.Tier
 	}

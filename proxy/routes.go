@@ -76,6 +76,9 @@ func (s *Server) routes(withAdmin, withData bool, loopback func(*setup) bool) ht
 		probe := r.path == "/livez" || r.path == "/readyz" || r.path == "/healthz"
 		if probe || r.access == admin && withAdmin || r.access != admin && withData {
 			e.Add(r.method, r.path, s.handler(r))
+			if r.method == http.MethodGet { // net/http leaves the body of the answer out
+				e.Add(http.MethodHead, r.path, s.handler(r))
+			}
 		}
 	}
 	return e
