@@ -243,7 +243,7 @@ func (s *Server) charge(j *journey, a *attempt, err error) (budget.Nanodollars, 
 	if a.usage != nil && plausible(a.usage, j.purse, a.output) {
 		t := TokenRecord{Input: a.usage.InputTokens, Output: a.usage.OutputTokens, Cached: a.usage.CachedTokens,
 			CacheWrite: a.usage.CacheWriteTokens, Reasoning: a.usage.ReasoningTokens}
-		cost := a.deployment.Price.Cost(j.purse.tokens(a.usage))
+		cost := j.purse.cost(a.deployment, a.usage)
 		if cost > worst {
 			s.metrics.overHold.Inc()
 		}
@@ -253,8 +253,8 @@ func (s *Server) charge(j *journey, a *attempt, err error) (budget.Nanodollars, 
 		s.metrics.oddUsage.Inc()
 	}
 	partly := func() (budget.Nanodollars, TokenRecord) {
-		t := TokenRecord{Input: j.request.InputBytes, Output: a.delivered}
-		return min(worst, a.deployment.Price.Cost(budget.Tokens{Input: t.Input, Output: t.Output})), t
+		t := TokenRecord{Input: j.purse.input(a.deployment), Output: a.delivered}
+		return min(worst, j.purse.price(a.deployment).WorstCase(t.Input, t.Output)), t
 	}
 	var upstream *translate.UpstreamError
 	switch {

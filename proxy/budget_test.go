@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -297,20 +298,23 @@ func TestCachesThatLastAnHour(t *testing.T) {
 	const plainMark = `"messages":[{"role":"user","content":"hi"}]`
 	for _, c := range []struct {
 		name, messages string
+		params         map[string]string
 		usage          translate.Usage
 		cost           string
 		perByte        int64 // of the prompt that is held, in nano-dollars
 	}{
 		// 100 plain x $1 + 900 x $1.25 = $0.0001 + $0.001125
-		{"not asked for", plainMark, translate.Usage{InputTokens: 1000, CacheWriteTokens: 900}, "0.001225", 1250},
+		{"not asked for", plainMark, nil, translate.Usage{InputTokens: 1000, CacheWriteTokens: 900}, "0.001225", 1250},
 		// 100 plain x $1 + 900 x $2
-		{"asked for, and not reported apart", hourMark, translate.Usage{InputTokens: 1000, CacheWriteTokens: 900}, "0.0019", 2000},
+		{"asked for, and not reported apart", hourMark, nil, translate.Usage{InputTokens: 1000, CacheWriteTokens: 900}, "0.0019", 2000},
+		{"asked for by the operator", plainMark, map[string]string{"prompt_cache_retention": `"24h"`}, translate.Usage{InputTokens: 1000, CacheWriteTokens: 900}, "0.0019", 2000},
 		// 100 plain x $1 + 400 x $1.25 + 500 x $2
-		{"reported apart", hourMark, translate.Usage{InputTokens: 1000, CacheWriteTokens: 900, CacheWriteHourTokens: 500, CacheTTLKnown: true}, "0.0016", 2000},
+		{"reported apart", hourMark, nil, translate.Usage{InputTokens: 1000, CacheWriteTokens: 900, CacheWriteHourTokens: 500, CacheTTLKnown: true}, "0.0016", 2000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			list := tiers(map[string]proxy.Upstream{"fast": proxy.UpstreamFunc(says("ok", c.usage))})
 			list[0].Deployments[0].Price = budget.Price{Input: 1e9, CachedInput: 1e9, CacheWrite: 1.25e9, CacheWriteHour: 2e9}
+			list[0].Deployments[0].Default = c.params
 			var log bytes.Buffer
 			decisions := proxy.NewAsyncWriter(&log, 10)
 			s := newStage(t, list, func(c *proxy.Config, _ *routing.Config) {
@@ -332,5 +336,31 @@ func TestCachesThatLastAnHour(t *testing.T) {
 				t.Errorf("held %s, want %s", held, want)
 			}
 		})
+	}
+}
+
+// What nobody counted is charged by a bound: of images too, and at the price of
+// the dearest kind of input.
+func TestACutAnswerIsChargedByABound(t *testing.T) {
+	cut := proxy.UpstreamFunc(func(context.Context, *translate.Request) translate.Chunks {
+		return func(yield func(translate.Chunk, error) bool) {
+			if yield(translate.Chunk{Data: []byte(`{"choices":[{"index":0,"delta":{"content":"hello"}}]}`), OutputBytes: 5}, nil) {
+				yield(translate.Chunk{}, &translate.UpstreamError{Kind: translate.KindInterrupted, Billed: translate.BilledPartly, Message: "cut"})
+			}
+		}
+	})
+	list := tiers(map[string]proxy.Upstream{"fast": cut})
+	list[0].Deployments[0].Price = budget.Price{Input: 1e9, Output: 4e9, CachedInput: 1e9, CacheWrite: 1.25e9}
+	list[0].Deployments[0].MediaTokens = 3000
+	s := newStage(t, list, nil)
+	body := `{"model":"auto","stream":true,"messages":[{"role":"user","content":[{"type":"text","text":"what is it?"},{"type":"image_url","image_url":{"url":"https://x.test/a.png"}}]}]}`
+	resp, _ := s.post(t, "/v1/chat/completions", body)
+	r, err := translate.ParseRequest([]byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := budget.Nanodollars((r.InputBytes+3000)*1250 + 5*4000).USD()
+	if got := resp.Trailer.Get("X-Router-Cost-Usd"); got != want {
+		t.Errorf("cost %q, want %q", got, want)
 	}
 }

@@ -129,7 +129,7 @@ func formatScore(v float64) string {
 
 // costSoFar is what the request has cost once its running attempt has used u.
 func (j *journey) costSoFar(u *translate.Usage) budget.Nanodollars {
-	return j.purse.spent + j.record.answered.Price.Cost(j.purse.tokens(u))
+	return j.purse.spent + j.purse.cost(j.record.answered, u)
 }
 
 // clip keeps the beginning of a client's own words, so that no record grows

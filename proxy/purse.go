@@ -114,21 +114,21 @@ func (p *purse) worst(d *deployment, output int64) budget.Nanodollars {
 
 // price is what d can charge for the request.
 func (p *purse) price(d *deployment) budget.Price {
-	if p.hour {
+	if p.hour || d.hour {
 		return d.Price
 	}
 	return d.Price.WithoutHour()
 }
 
-// tokens are what a reported usage is billed by. Where a cache's lifetime is
-// not reported, the one asked for counts.
-func (p *purse) tokens(u *translate.Usage) budget.Tokens {
+// cost is what a reported usage of d costs. Where a cache's lifetime is not
+// reported, the one asked for counts.
+func (p *purse) cost(d *deployment, u *translate.Usage) budget.Nanodollars {
 	t := budget.Tokens{Input: u.InputTokens, Output: u.OutputTokens, CachedInput: u.CachedTokens,
 		CacheWrite: u.CacheWriteTokens, CacheWriteHour: u.CacheWriteHourTokens}
-	if !u.CacheTTLKnown && p.hour {
+	if !u.CacheTTLKnown && (p.hour || d.hour) {
 		t.CacheWriteHour = t.CacheWrite
 	}
-	return t
+	return d.Price.Cost(t)
 }
 
 // input bounds the prompt's tokens.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/inference-router/inference-router/budget"
 	"github.com/inference-router/inference-router/routing"
+	"github.com/inference-router/inference-router/translate"
 )
 
 // Config is everything a Server needs. Zero values mean the defaults named at
@@ -143,6 +144,7 @@ type deployment struct {
 	maxOutput int64  // the least of the limits known, else 0
 	capped    int64  // the least of ours, else 0
 	counters  *deploymentCounters
+	hour      bool // Set or Default may ask for a cache that lasts an hour
 }
 
 // maxDrains is how many aborted streams are read on at once.
@@ -225,6 +227,11 @@ func (s *setup) add(t *Tier, d *Deployment, m *metrics) error {
 		return fmt.Errorf("two upstreams are called %q; give one a name", d.Name)
 	}
 	e := &deployment{Deployment: d, tier: t.Name, label: d.Provider + "/" + d.Model, counters: m.deployment(t.Name, d)}
+	for _, params := range []map[string]string{d.Set, d.Default} {
+		for name, value := range params {
+			e.hour = e.hour || translate.MayCacheForAnHour([]byte(`{"`+name+`":`+value+`}`))
+		}
+	}
 	e.capped = leastLimit(t.MaxOutput, d.OutputCap)
 	e.maxOutput = leastLimit(e.capped, d.MaxOutput)
 	d.Timeouts = d.Timeouts.or(s.Timeouts)

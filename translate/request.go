@@ -364,9 +364,13 @@ func (r *Request) PromptView() string { return r.prompt }
 // last longer than the usual few minutes, which some providers charge more for:
 // not without one of these members, however their names are written. It looks
 // at Body, before Forget.
-func (r *Request) CachesForAnHour() bool {
+func (r *Request) CachesForAnHour() bool { return MayCacheForAnHour(r.Body) }
+
+// MayCacheForAnHour is CachesForAnHour of JSON that is part of a request, or to
+// become one.
+func MayCacheForAnHour(json []byte) bool {
 	for _, sign := range []string{`"ttl"`, `"prompt_cache_retention"`, `\u007`, `\u006`, `\u005f`, `\u005F`} { // t, l, _
-		if bytes.Contains(r.Body, []byte(sign)) {
+		if bytes.Contains(json, []byte(sign)) {
 			return true
 		}
 	}
