@@ -59,7 +59,7 @@ func (j *journey) reconsider(ctx context.Context, p *purse) {
 	facts := *j.facts
 	weigh(&facts, p.reservation.Budgets)
 	d := j.now.Router.Decide(&facts)
-	if d.Tier == "" || p.hasCeil && !j.now.fit(p, d, p.ceiling, headerMaxCost) ||
+	if d.Tier == "" || p.hasCeil && !j.now.fit(p, d, p.ceiling, paramMaxCost) ||
 		p.cover(ctx, j.now.deployments[d.Plan[0].Deployment]) != nil {
 		return
 	}

@@ -76,6 +76,12 @@ const (
 	headerSignature = "X-Router-Signature"
 )
 
+// How two of them are written where people read them.
+const (
+	paramBudget  = "X-Router-Budget-USD"
+	paramMaxCost = "X-Router-Max-Cost-USD"
+)
+
 const (
 	maxUserBytes   = 256
 	maxHeaderBytes = 1024 // of any other header of ours
@@ -117,7 +123,7 @@ func (s *setup) identify(r *http.Request) (account, error) {
 	}
 	a := account{tier: h.tier, session: h.session, tags: h.tags, client: bearer(r.Header), forward: forwardable(r.Header)}
 	if a.hasMaxCost = h.maxCost != ""; a.hasMaxCost {
-		if a.maxCost, err = headerUSD(headerMaxCost, h.maxCost); err != nil {
+		if a.maxCost, err = headerUSD(paramMaxCost, h.maxCost); err != nil {
 			return account{}, err
 		}
 	}
@@ -151,7 +157,7 @@ func (a *account) believe(h ownHeaders) error {
 	if h.budget == "" {
 		return nil
 	}
-	n, err := headerUSD(headerBudget, h.budget)
+	n, err := headerUSD(paramBudget, h.budget)
 	a.budget, a.hasBudget = n, true
 	return err
 }

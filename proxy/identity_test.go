@@ -250,3 +250,20 @@ func TestConnectionHeaderStripsNothingOfOurs(t *testing.T) {
 		t.Errorf("got %d", resp.StatusCode)
 	}
 }
+
+// A key that may not use a tier is not told what is in it.
+func TestModelsOfAKeyAreThoseItMayUse(t *testing.T) {
+	s := newStage(t, threeTiers(), func(c *proxy.Config, _ *routing.Config) {
+		c.Identity = proxy.Identity{Mode: proxy.ModeKeys, Keys: []proxy.Key{{Name: "k", SHA256: sha256.Sum256([]byte("key")), Tiers: []string{"fast"}}}}
+		c.Models.Aliases = map[string]string{"small": "fast", "large": "powerful", "largest": "test/powerful", "any": "auto"}
+	})
+	_, body := s.do(t, "GET", "/v1/models", "", "Authorization", "Bearer key")
+	if got, want := gjson.Get(body, "data.#.id").Raw, `["auto","fast","any","small","test/fast"]`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	for id, want := range map[string]int{"fast-model": 200, "small": 200, "powerful-model": 404, "large": 404, "test/powerful": 404, "powerful": 404} {
+		if resp, body := s.do(t, "GET", "/v1/models/"+id, "", "Authorization", "Bearer key"); resp.StatusCode != want {
+			t.Errorf("%s: got %d, want %d: %s", id, resp.StatusCode, want, body)
+		}
+	}
+}

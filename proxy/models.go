@@ -39,8 +39,10 @@ func (s *Server) models(now *setup, key *Key) []model {
 		}
 	}
 	aliases := make([]string, 0, len(now.Models.Aliases))
-	for a := range now.Models.Aliases {
-		aliases = append(aliases, a)
+	for a, to := range now.Models.Aliases {
+		if d := now.named(to); may(to) || now.tiers[to] == nil && (d == nil || may(d.tier)) {
+			aliases = append(aliases, a)
+		}
 	}
 	slices.Sort(aliases)
 	for _, a := range aliases {
@@ -70,12 +72,14 @@ func (s *Server) getModel(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return invalid("model", "the model's name is not escaped properly")
 	}
-	for _, m := range s.models(now, now.lookupKey(bearer(r.Header))) {
+	key := now.lookupKey(bearer(r.Header))
+	for _, m := range s.models(now, key) {
 		if m.ID == id {
 			return writeJSON(w, m)
 		}
 	}
-	if d := now.named(id); d != nil {
+	asked := account{key: key}
+	if d := now.named(id); d != nil && asked.mayUse(d.tier) {
 		return writeJSON(w, model{ID: id, Object: "model", Created: s.started.Unix(), OwnedBy: d.Provider})
 	}
 	return &refusal{Status: http.StatusNotFound, Type: typeInvalid, Code: "model_not_found", Param: "model",

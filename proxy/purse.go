@@ -155,7 +155,7 @@ func (j *journey) reserve(ctx context.Context) (*purse, error) {
 		p.hard = p.hard || l.Hard
 	}
 	p.hour = s.hourly && j.request.CachesForAnHour()
-	if p.hasCeil && !s.fit(p, d, p.ceiling, "X-Router-Max-Cost-USD") {
+	if p.hasCeil && !s.fit(p, d, p.ceiling, paramMaxCost) {
 		return nil, tooDear(p.ceiling)
 	}
 	if len(p.limits) == 0 {
@@ -182,7 +182,7 @@ func (j *journey) reserve(ctx context.Context) (*purse, error) {
 
 // tooDear refuses a request whose worst case is above its own ceiling.
 func tooDear(ceiling budget.Nanodollars) *refusal {
-	return &refusal{Status: http.StatusPaymentRequired, Type: typeInvalid, Code: "max_cost_exceeded", Param: headerMaxCost, NoRetry: true,
+	return &refusal{Status: http.StatusPaymentRequired, Type: typeInvalid, Code: "max_cost_exceeded", Param: paramMaxCost, NoRetry: true,
 		Message: "no allowed model can answer this for $" + ceiling.USD() + " (X-Router-Max-Cost-USD): raise it, or ask for less output"}
 }
 

@@ -157,7 +157,7 @@ func flatSchema(refs *references) string {
 // of any kind.
 const (
 	maxInlined  = 1 << 20
-	maxSearched = 64 << 20
+	maxSearched = 16 << 20
 )
 
 // inliner copies a schema with every $ref replaced by what it names.
