@@ -48,13 +48,14 @@ type view struct {
 	// What is settled here and not yet known to be counted there.
 	pendingSpent, pendingHeld Nanodollars
 	// Of slices: this replica's, the sum of all, the largest reservation seen,
-	// when the others were asked for theirs, and when that was over, with
-	// success or without.
+	// when the others were asked for theirs, when that was over, with success or
+	// without, and what they kept.
 	slice   *slice
 	sliced  Nanodollars
 	largest Nanodollars
 	asked   time.Time
 	wanted  time.Time
+	kept    Nanodollars
 	tended  time.Time // when it was last seen to
 }
 
