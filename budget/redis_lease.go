@@ -498,7 +498,26 @@ func (l *redisLease) settle(_ context.Context, actual Nanodollars) error {
 		s.held = 0 // not counted as reserved in the first place
 	}
 	s.pend(1)
+	s.urgent = l.scarce(s.held)
 	return l.ledger.queue.add(s)
+}
+
+// scarce says whether held, as long as Redis has it, may be what a request
+// through another replica is refused for: whoever got this one's answer may
+// send the next one there.
+func (l *redisLease) scarce(held Nanodollars) bool {
+	for _, s := range l.shares {
+		if !s.limit.Hard {
+			continue
+		}
+		s.view.mu.Lock()
+		status, largest := s.view.status(s.limit), s.view.largest
+		s.view.mu.Unlock()
+		if held > 0 && status.Remaining()-held < largest {
+			return true
+		}
+	}
+	return false
 }
 
 // amount implements lease.
