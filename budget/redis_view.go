@@ -232,7 +232,9 @@ func (vs *views) hear(v *view, stamp, gen int64, c counts) {
 		v.gen, v.gross, v.corrected = gen, 0, 0
 	}
 	v.gross, v.corrected = max(v.gross, c.gross), max(v.corrected, c.corrected)
-	if stamp >= v.asOf {
+	// No reply is overtaken for so long: Redis' clock was set back.
+	setBack := v.asOf-stamp > 2*staleAfter.Microseconds()
+	if stamp >= v.asOf || setBack {
 		v.reserved, v.sliced, v.asOf = c.reserved, c.sliced, stamp
 	}
 	if *v.made == "" && c.made != "" {
