@@ -7,8 +7,8 @@
 -- ARGV  1 epoch  2 now ('' for the server's)  3 deadline  4 id
 --       5 target: what is to be held in all  6 lease, ms  7 generation
 --       8 '1' for a reservation: the windows must hold now, and a denial is
---       remembered; '2' if a denial is not the last word; '0' for an extension;
---       't' to give back what is held beyond the target; 'b' to bring back what
+--       remembered unless it is for slices only; '2' if a denial is not the last
+--       word; '3' if it is in any case; '0' for an extension; 't' to give back what is held beyond the target; 'b' to bring back what
 --       Redis has lost, whatever the limit and the deadline
 --       then for each budget: limit ('' if soft), start and end of the window,
 --       least gross spent, least corrected, when it was made as far as the
@@ -21,8 +21,8 @@
 --
 -- Replies: 'E epoch'; 'W stamp' past the deadline or out of the window;
 -- 'M stamp' where counts are not those that the caller knows;
--- 'A|D|C stamp generation' (admitted, denied, closed) and for each budget
--- s c r e q. The stamp is the server's time in microseconds: it tells which of
+-- 'A|D|Q|C stamp generation' (admitted, denied, denied but not if slices were
+-- given back, closed) and for each budget s c r e q. The stamp is the server's time in microseconds: it tells which of
 -- two replies is newer.
 local call, format = redis.call, string.format
 local epoch, id, target, gen, mode = ARGV[1], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7]), ARGV[8]
@@ -45,7 +45,7 @@ local function number(s)
 	return tonumber(s) or error('CORRUPT count')
 end
 if now > tonumber(ARGV[3]) and mode ~= 'b' then return 'W ' .. stamp end
-if mode == '1' or mode == '2' then
+if mode == '1' or mode == '2' or mode == '3' then
 	for i = 0, budgets - 1 do
 		if now < tonumber(ARGV[10 + 6 * i]) or now >= tonumber(ARGV[11 + 6 * i]) then return 'W ' .. stamp end
 	end
@@ -161,15 +161,22 @@ for i = 0, budgets - 1 do
 	if mode == 't' then trim(b) end
 	b.extra = mode == 't' and 0 or math.max(0, target - b.held - b.charged)
 	known = known or b.held + b.charged > 0
-	if b.limit ~= '' and mode ~= 'b' and b.extra > 0 and b.s - b.c + b.r + b.extra > tonumber(b.limit) then answer = 'D' end
+	if b.limit ~= '' and mode ~= 'b' and b.extra > 0 then
+		local beyond = b.s - b.c + b.r + b.extra - tonumber(b.limit)
+		if beyond > b.q then
+			answer = 'D'
+		elseif beyond > 0 and answer == 'A' then
+			answer = 'Q'
+		end
+	end
 	all[i + 1] = b
 	if b.n and b.n > gen then gen = b.n end
 end
 if missing and target > 0 and mode ~= 'b' and mode ~= 't' then return 'M ' .. stamp end
 if target > 0 then
 	if tomb == 'S' then answer = 'C' end
-	if tomb == 'D' then answer = 'D' end
-	if answer == 'D' and not known and mode == '1' then call('SET', KEYS[1], 'D', 'PX', 30000) end
+	if tomb == 'D' or answer == 'Q' and (mode == '2' or mode == '3') then answer = 'D' end
+	if answer == 'D' and not known and (mode == '1' or mode == '3') then call('SET', KEYS[1], 'D', 'PX', 30000) end
 end
 -- What can fail, on a key of another type, comes before all that counts.
 for _, b in ipairs(all) do

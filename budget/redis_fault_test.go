@@ -613,7 +613,7 @@ func TestRedisScriptsMeetInAnyOrder(t *testing.T) {
 	// A reservation that its caller has given up reaches Redis after its undoing.
 	late := r.newLease(Hold{ID: NewID(), Limits: []Limit{limit}})
 	late.bind(r.store.now())
-	calls := late.calls(cent, true)
+	calls := late.holds(cent, &modeReserve)
 	if err := r.queue.add(&settlement{lease: late, parts: late.parts, tombstone: "D"}); err != nil {
 		t.Fatal(err)
 	}
@@ -625,7 +625,7 @@ func TestRedisScriptsMeetInAnyOrder(t *testing.T) {
 	// One that reaches Redis long after it was sent is refused.
 	stale := r.newLease(Hold{ID: NewID(), Limits: []Limit{limit}})
 	stale.bind(r.store.now())
-	calls = stale.calls(cent, true)
+	calls = stale.holds(cent, &modeReserve)
 	st.advance(time.Minute)
 	calls[0].args[8] = r.store.now() // the clock's place: keys come before it, and the epoch
 	if err := r.store.exec(t.Context(), calls); err != nil || !strings.HasPrefix(calls[0].reply, "W") {

@@ -202,7 +202,7 @@ const maxWaits = 6
 func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 	r := l.ledger
 	began := time.Now()
-	failed, waits, reclaimed := 0, 0, false
+	failed, waits, reclaimed, last := 0, 0, false, false
 	for range 20 {
 		if !r.usable(ctx) {
 			return unavailable(errLost)
@@ -211,7 +211,8 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 			l.bind(r.store.now())
 		}
 		final := (reclaimed || !l.reclaimable()) && (waits >= maxWaits || !l.slicedElsewhere())
-		calls, err := l.send(l.calls(target, final), began)
+		last = final && (last || waits >= maxWaits)
+		calls, err := l.send(l.holds(target, l.mode(final, last)), began)
 		if err != nil {
 			l.doubt = l.doubt || target > 0 && !errors.Is(err, errNotSent)
 			if failed++; failed >= 2 || time.Since(began) > patience-r.store.timeout/2 {
@@ -227,11 +228,13 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 		case 'C':
 			l.done = true
 			return nil
-		case 'D':
-			if final {
+		case 'D', 'Q':
+			switch {
+			case final && (verdict == 'D' || last):
 				return l.denied(calls, target)
-			}
-			if reclaimed {
+			case final: // slices that we have only now heard of
+				last = true
+			case reclaimed:
 				waits++
 				l.awaitSlices(ctx, waits)
 			}
@@ -271,18 +274,21 @@ func (l *redisLease) send(calls []*call, began time.Time) (sent []*call, err err
 	return calls, nil
 }
 
-// calls are what asks for target: one for each part.
-func (l *redisLease) calls(target Nanodollars, final bool) []*call {
-	mode := &modeReserve
+// mode says what a denial means: final if nothing is on its way that may change
+// it, last if slices do not come back either.
+func (l *redisLease) mode(final, last bool) *string {
 	switch {
 	case l.bound:
-		mode = &modeExtend
+		return &modeExtend
 	case !final:
-		mode = &modeAgain
+		return &modeAgain
+	case last:
+		return &modeLast
 	}
-	return l.holds(target, mode)
+	return &modeReserve
 }
 
+// holds are what asks for target: one call for each part.
 func (l *redisLease) holds(target Nanodollars, mode *string) []*call {
 	calls := make([]*call, len(l.parts))
 	for i := range l.parts {
@@ -295,6 +301,7 @@ func (l *redisLease) holds(target Nanodollars, mode *string) []*call {
 var (
 	modeReserve = "1"
 	modeAgain   = "2" // a reservation whose denial is not the last word
+	modeLast    = "3" // one that is denied even if it is for slices only
 	modeExtend  = "0"
 	modeTrim    = "t"
 	modeBack    = "b"
@@ -336,7 +343,7 @@ func (l *redisLease) hear(calls []*call) (verdict byte, err error) {
 		if err != nil {
 			return 0, err
 		}
-		if worse := "ACDWME"; indexByte(worse, got) > indexByte(worse, verdict) {
+		if worse := "ACQDWME"; indexByte(worse, got) > indexByte(worse, verdict) {
 			verdict = got
 		}
 	}
@@ -491,7 +498,26 @@ func (l *redisLease) settle(_ context.Context, actual Nanodollars) error {
 		s.held = 0 // not counted as reserved in the first place
 	}
 	s.pend(1)
+	s.urgent = l.scarce(s.held)
 	return l.ledger.queue.add(s)
+}
+
+// scarce says whether held, as long as Redis has it, may be what a request
+// through another replica is refused for: whoever got this one's answer may
+// send the next one there.
+func (l *redisLease) scarce(held Nanodollars) bool {
+	for _, s := range l.shares {
+		if !s.limit.Hard {
+			continue
+		}
+		s.view.mu.Lock()
+		status, largest := s.view.status(s.limit), s.view.largest
+		s.view.mu.Unlock()
+		if held > 0 && status.Remaining()-held < largest {
+			return true
+		}
+	}
+	return false
 }
 
 // amount implements lease.

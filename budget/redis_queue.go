@@ -16,6 +16,7 @@ type settlement struct {
 	held      Nanodollars // that Redis is known to hold
 	tombstone string      // S when settled, D when never admitted
 	renew     bool
+	urgent    bool // others may be refused for what it gives back
 	queued    time.Time
 	sent      time.Time // first sent; zero if it never was
 	calls     []*call   // being made for it; the first is kept in one
@@ -205,7 +206,11 @@ func (q *queue) add(s *settlement) error {
 		q.ledger.store.count.lost.Add(1)
 		return fmt.Errorf("settle: %w: %d settlements wait already", ErrUnavailable, maxPending)
 	}
-	if q.pending = append(q.pending, s); len(q.pending) == 1 {
+	q.pending = append(q.pending, s)
+	switch {
+	case s.urgent:
+		q.timer.Reset(0)
+	case len(q.pending) == 1:
 		q.timer.Reset(q.linger)
 	}
 	return nil

@@ -189,7 +189,7 @@ func (s *sliceSet) keep(r *Redis) {
 		others := slices.Contains(wanted, have.view.counts)
 		if others {
 			have.view.mu.Lock()
-			have.view.wanted = now
+			have.view.wanted, have.view.kept = now, 0
 			have.view.mu.Unlock()
 		}
 		switch {
@@ -300,7 +300,7 @@ func (l *redisLease) awaitSlices(ctx context.Context, waits int) {
 }
 
 // slicedElsewhere says whether other replicas have set aside money that l may
-// need and that they have not been asked for lately.
+// need and that they have not been asked for lately, or not for all of it.
 func (l *redisLease) slicedElsewhere() bool {
 	if l.ledger.config.OnLoss != OnLossBounded {
 		return false
@@ -308,11 +308,8 @@ func (l *redisLease) slicedElsewhere() bool {
 	for _, s := range l.shares {
 		v := s.view
 		v.mu.Lock()
-		others := v.sliced
-		if v.slice != nil {
-			others -= v.slice.amount
-		}
-		worth := s.limit.Hard && (others > 0 || v.seen.IsZero()) && time.Since(v.wanted) > sliceIdle/2
+		others := v.slicedByOthers()
+		worth := s.limit.Hard && (others > 0 || v.seen.IsZero()) && (others > v.kept || time.Since(v.wanted) > sliceIdle/2)
 		v.mu.Unlock()
 		if worth {
 			return true
@@ -345,7 +342,15 @@ func (r *Redis) wantSlices(ctx context.Context, l *redisLease) {
 func (l *redisLease) wanted() {
 	for _, s := range l.shares {
 		s.view.mu.Lock()
-		s.view.wanted = time.Now()
+		s.view.wanted, s.view.kept = time.Now(), s.view.slicedByOthers()
 		s.view.mu.Unlock()
 	}
+}
+
+// slicedByOthers is what other replicas have set aside. v is locked.
+func (v *view) slicedByOthers() Nanodollars {
+	if v.slice != nil {
+		return v.sliced - v.slice.amount
+	}
+	return v.sliced
 }

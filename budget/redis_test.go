@@ -131,3 +131,20 @@ func (s *redisServer) scripts() (calls int64) {
 	}
 	return calls
 }
+
+func TestRedisSettlesAtOnceWhereAnotherMayBeRefused(t *testing.T) {
+	s := startRedis(t)
+	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	a, b := newReplica(t, config), newReplica(t, config)
+	a.queue.linger = time.Hour
+	limit := userDay("ann", dollar)
+	settle(t, reserve(t, a, 60*cent, limit), cent)
+	eventually(t, 2*time.Second, "room for the next", func() bool {
+		_, err := b.Reserve(t.Context(), Hold{ID: NewID(), Amount: 60 * cent, Limits: []Limit{limit}})
+		return err == nil
+	})
+	settle(t, reserve(t, a, cent, userDay("bob", dollar)), cent)
+	if n, _ := a.queue.unsent(); n != 1 {
+		t.Errorf("%d settlements wait to go along with others, want that of a budget with plenty of room", n)
+	}
+}

@@ -48,13 +48,14 @@ type view struct {
 	// What is settled here and not yet known to be counted there.
 	pendingSpent, pendingHeld Nanodollars
 	// Of slices: this replica's, the sum of all, the largest reservation seen,
-	// when the others were asked for theirs, and when that was over, with
-	// success or without.
+	// when the others were asked for theirs, when that was over, with success or
+	// without, and what they kept.
 	slice   *slice
 	sliced  Nanodollars
 	largest Nanodollars
 	asked   time.Time
 	wanted  time.Time
+	kept    Nanodollars
 	tended  time.Time // when it was last seen to
 }
 
@@ -231,7 +232,9 @@ func (vs *views) hear(v *view, stamp, gen int64, c counts) {
 		v.gen, v.gross, v.corrected = gen, 0, 0
 	}
 	v.gross, v.corrected = max(v.gross, c.gross), max(v.corrected, c.corrected)
-	if stamp >= v.asOf {
+	// No reply is overtaken for so long: Redis' clock was set back.
+	setBack := v.asOf-stamp > 2*staleAfter.Microseconds()
+	if stamp >= v.asOf || setBack {
 		v.reserved, v.sliced, v.asOf = c.reserved, c.sliced, stamp
 	}
 	if *v.made == "" && c.made != "" {

@@ -81,6 +81,12 @@ func TestRepliesOutOfOrder(t *testing.T) {
 	if gross, _ := v.floors(0); gross != 0 {
 		t.Errorf("a floor of %d for a generation that is over", gross)
 	}
+	const hour = 3600_000_000
+	vs.hear(v, 2*hour, 1, counts{gross: 3, reserved: 7, made: "a"})
+	vs.hear(v, hour, 1, counts{gross: 3, reserved: 0, made: "a"})
+	if got := v.status(v.limit); got.Reserved != 0 {
+		t.Errorf("after the clock was set back: %+v", got)
+	}
 }
 
 func FuzzAnswer(f *testing.F) {

@@ -38,3 +38,39 @@ func TestASliceIsWhatSomeRequestsNeedAndNotMore(t *testing.T) {
 		}
 	}
 }
+
+// A replica that was refused, and so has just asked for the others' slices, must
+// not be refused for one that was set aside since.
+func TestNobodyIsRefusedForASliceThatIsNew(t *testing.T) {
+	s := startRedis(t)
+	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossBounded, Timeout: patient}
+	a, b, c := newReplica(t, config), newReplica(t, config), newReplica(t, config)
+	for name, ask := range map[string]func(limit Limit) error{
+		"reserve": func(limit Limit) error {
+			_, err := a.Reserve(t.Context(), Hold{ID: NewID(), Amount: 97 * cent, Limits: []Limit{limit}})
+			return err
+		},
+		"extend": func(limit Limit) error {
+			return reserve(t, a, cent, limit).Extend(t.Context(), 96*cent)
+		},
+	} {
+		limit := userDay(name, dollar)
+		for i, r := range []*Redis{b, c} {
+			settle(t, reserve(t, r, cent, limit), cent)
+			flushed(t, r)
+			v := r.views.get(limit, r.store.now())
+			eventually(t, 2*time.Second, "a slice", func() bool {
+				v.mu.Lock()
+				defer v.mu.Unlock()
+				return v.slice != nil
+			})
+			if i == 0 {
+				refuse(t, a, dollar, limit) // 99 cents are left
+			}
+		}
+		if err := ask(limit); err != nil { // 98 cents are left, 2 of them set aside
+			t.Errorf("%s: %v", name, err)
+		}
+		refuse(t, a, 2*cent, limit)
+	}
+}
