@@ -8,8 +8,9 @@
 --       5 target: what is to be held in all  6 lease, ms  7 generation
 --       8 '1' for a reservation: the windows must hold now, and a denial is
 --       remembered unless it is for slices only; '2' if a denial is not the last
---       word; '3' if it is in any case; '0' for an extension; 't' to give back what is held beyond the target; 'b' to bring back what
---       Redis has lost, whatever the limit and the deadline
+--       word; '3' if it is in any case; '0' for an extension; 't' to give back
+--       what is held beyond the target; 'b' to bring back what Redis has lost,
+--       whatever the limit and the deadline
 --       then for each budget: limit ('' if soft), start and end of the window,
 --       least gross spent, least corrected, when it was made as far as the
 --       caller knows, or ''
@@ -22,8 +23,8 @@
 -- Replies: 'E epoch'; 'W stamp' past the deadline or out of the window;
 -- 'M stamp' where counts are not those that the caller knows;
 -- 'A|D|Q|C stamp generation' (admitted, denied, denied but not if slices were
--- given back, closed) and for each budget s c r e q. The stamp is the server's time in microseconds: it tells which of
--- two replies is newer.
+-- given back, closed) and for each budget s c r e q. The stamp is the server's
+-- time in microseconds: it tells which of two replies is newer.
 local call, format = redis.call, string.format
 local epoch, id, target, gen, mode = ARGV[1], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7]), ARGV[8]
 local budgets = (#ARGV - 8) / 6
@@ -42,7 +43,9 @@ local stamp = text(t[1] * 1000000 + t[2])
 local slice = string.sub(id, 1, 2) == 's:'
 local function number(s)
 	if not s then return 0 end
-	return tonumber(s) or error('CORRUPT count')
+	local n = tonumber(s)
+	if not n or n - n ~= 0 then error('CORRUPT count') end -- nan and inf among them
+	return n
 end
 if now > tonumber(ARGV[3]) and mode ~= 'b' then return 'W ' .. stamp end
 if mode == '1' or mode == '2' or mode == '3' then

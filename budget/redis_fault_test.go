@@ -553,6 +553,8 @@ func TestRedisCountsThatCannotBeRead(t *testing.T) {
 	}{
 		{"another type", "ann", func(v *view) { s.do("DEL", v.counts); s.do("SET", v.counts, "x") }},
 		{"not a number", "bob", func(v *view) { s.do("HSET", v.counts, "s", "many") }},
+		{"infinite", "eve", func(v *view) { s.do("HSET", v.counts, "s", "-inf") }},
+		{"not any number", "fay", func(v *view) { s.do("HSET", v.counts, "s", "nan") }},
 		{"leases of another type", "cid", func(v *view) { s.do("DEL", v.leases); s.do("SET", v.leases, "x") }},
 	} {
 		limit := userDay(c.user, dollar)

@@ -499,7 +499,12 @@ func (l *redisLease) settle(_ context.Context, actual Nanodollars) error {
 	}
 	s.pend(1)
 	s.urgent = l.scarce(s.held)
-	return l.ledger.queue.add(s)
+	err := l.ledger.queue.add(s)
+	if err != nil { // the lease runs out, and is charged
+		s.pend(-1)
+		l.ledger.open.forget(l.ID)
+	}
+	return err
 }
 
 // scarce says whether held, as long as Redis has it, may be what a request
@@ -589,6 +594,13 @@ func (o *openLeases) remove(id string) {
 	}
 	o.settled[o.next] = l
 	o.next = (o.next + 1) % settledLately
+}
+
+// forget drops a reservation that nobody will settle.
+func (o *openLeases) forget(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.byID, id)
 }
 
 func (o *openLeases) any() bool {

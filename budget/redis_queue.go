@@ -161,13 +161,16 @@ func (q *queue) do(calls []*call, until time.Time) error {
 
 // lead makes the round trip for a batch and hands on the turn.
 func (q *queue) lead(w *waiter) {
-	calls := q.prepare(w.along, len(w.batch))
+	calls, until := q.prepare(w.along, len(w.batch)), w.until
 	for _, other := range w.batch {
 		calls = append(calls, other.calls...)
+		if other.until.After(until) {
+			until = other.until // whoever has waited for long does not fail the others
+		}
 	}
 	sent := q.ledger.store.breaker.allows()
 	if sent {
-		_ = q.ledger.store.exec(deadline{context.Background(), w.until}, calls) // each call has its own
+		_ = q.ledger.store.exec(deadline{context.Background(), until}, calls) // each call has its own
 	}
 	q.finish(w.along, sent)
 	for _, other := range w.batch {

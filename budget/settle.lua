@@ -24,7 +24,9 @@ local stamp = text(t[1] * 1000000 + t[2])
 local held, charged = 'L' .. id, 'X' .. id
 local function number(s)
 	if not s then return 0 end
-	return tonumber(s) or error('CORRUPT count')
+	local n = tonumber(s)
+	if not n or n - n ~= 0 then error('CORRUPT count') end -- nan and inf among them
+	return n
 end
 
 local function read(i)
