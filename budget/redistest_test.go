@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -179,23 +180,49 @@ func redisStage(t testing.TB, c RedisConfig) stage {
 		c.Prefix = "test-" + NewID()
 	}
 	a, b := newReplica(t, c), newReplica(t, c)
+	flush := func() {
+		for _, r := range []*Redis{a, b} {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			err := r.queue.flush(ctx)
+			cancel()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	return stage{
 		a: a, b: b,
-		flush: func() {
-			for _, r := range []*Redis{a, b} {
-				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-				err := r.queue.flush(ctx)
-				cancel()
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-		},
+		flush: flush,
 		advance: func(d time.Duration) {
+			if c.OnLoss == OnLossBounded { // in one leap slices would run out that are renewed all the time
+				giveBackSlices(t, a)
+				giveBackSlices(t, b)
+				flush()
+			}
 			a.store.shift.Add(d.Milliseconds())
 			b.store.shift.Add(d.Milliseconds())
 		},
 	}
+}
+
+// giveBackSlices has r's slices given back, those too that it is only about to
+// set aside.
+func giveBackSlices(t testing.TB, r *Redis) {
+	t.Helper()
+	// The budgets that wait to be looked at are, once the last of them has its
+	// slice.
+	l := r.newLease(Hold{Limits: []Limit{userDay("last-"+NewID(), 1000)}})
+	l.bind(r.store.now())
+	v := l.shares[0].view
+	v.largest = 1
+	r.slices.asked <- l
+	for end := time.Now().Add(20 * time.Second); !slices.ContainsFunc(r.slices.list(), func(s *slice) bool { return s.view == v }); {
+		if time.Now().After(end) {
+			t.Fatal("a budget in use gets no slice")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	r.slices.giveBackAll()
 }
 
 // socketPath is short enough for a unix socket.
