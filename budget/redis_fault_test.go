@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -814,5 +815,78 @@ func TestRedisFreezesAndThePolicyIsOpen(t *testing.T) {
 	wantAudit(t, s, prefix, 4*cent, limit)
 	if got := r.Stats(); got.Unenforced != 1 || got.UnenforcedSpent != 3*cent {
 		t.Errorf("counted %d unenforced, %d nano-dollars", got.Unenforced, got.UnenforcedSpent)
+	}
+}
+
+// A Redis that starts may answer the first calls of a pipeline with LOADING and
+// the next ones with NOSCRIPT: none of them may count as carried out.
+func TestRedisThatHasJustStarted(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go answerAsAStarter(c)
+		}
+	}()
+	s, err := openStore(RedisConfig{URL: "redis://" + l.Addr().String(), Timeout: patient})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.client.Close() }()
+	calls := []*call{newCall(settleScript, 0, 0), newCall(holdScript, 0, 0)}
+	if err := s.exec(t.Context(), calls); err == nil || !strings.Contains(err.Error(), "LOADING") {
+		t.Errorf("exec = %v, want the first call's", err)
+	}
+	if lost(calls[:1]) == nil {
+		t.Error("a call that met LOADING counts as answered")
+	}
+	if calls[1].err != nil || calls[1].reply != "A" {
+		t.Errorf("the call that met NOSCRIPT was not sent in full: %q, %v", calls[1].reply, calls[1].err)
+	}
+}
+
+// answerAsAStarter answers one EVALSHA with LOADING, any other with NOSCRIPT,
+// EVAL with A, and knows no other command.
+func answerAsAStarter(c net.Conn) {
+	defer func() { _ = c.Close() }()
+	in, loading := bufio.NewReader(c), true
+	for {
+		var words int
+		if _, err := fmt.Fscanf(in, "*%d\r\n", &words); err != nil {
+			return
+		}
+		command := ""
+		for i := range words {
+			var size int
+			if _, err := fmt.Fscanf(in, "$%d\r\n", &size); err != nil {
+				return
+			}
+			word := make([]byte, size+2)
+			if _, err := io.ReadFull(in, word); err != nil {
+				return
+			}
+			if i == 0 {
+				command = strings.ToUpper(string(word[:size]))
+			}
+		}
+		answer := "-ERR unknown command\r\n" // HELLO, too: then RESP2 is spoken
+		switch {
+		case command == "EVALSHA" && loading:
+			answer, loading = "-LOADING Redis is loading the dataset in memory\r\n", false
+		case command == "EVALSHA":
+			answer = "-NOSCRIPT No matching script.\r\n"
+		case command == "EVAL":
+			answer = "$1\r\nA\r\n"
+		}
+		if _, err := io.WriteString(c, answer); err != nil {
+			return
+		}
 	}
 }

@@ -279,10 +279,12 @@ func (q *queue) finish(taken []*settlement, sent bool) {
 // settled takes in the replies to one settlement. It is not done while a part
 // met another data set.
 func (r *Redis) settled(s *settlement) (done bool) {
+	unreadable := false
 	for i, c := range s.calls {
 		verdict, err := r.heard(c, s.parts[i].shares)
 		if err != nil {
 			r.store.count.lost.Add(1) // logged already
+			unreadable = true
 			continue
 		}
 		switch verdict {
@@ -297,6 +299,10 @@ func (r *Redis) settled(s *settlement) (done bool) {
 		return true
 	}
 	s.pend(-1)
+	if unreadable { // its lease runs out, and is charged
+		r.open.forget(s.lease.ID)
+		return true
+	}
 	r.open.remove(s.lease.ID)
 	return true
 }

@@ -263,8 +263,9 @@ func (s *store) exec(ctx context.Context, calls []*call) error {
 			unknown = append(unknown, c)
 		}
 	}
-	if err == nil && unknown != nil {
-		err = s.run(ctx, unknown, true)
+	if unknown != nil { // whatever became of the others: a Redis that starts answers some with LOADING
+		_ = s.run(ctx, unknown, true)
+		err = lost(calls)
 	}
 	if err != nil {
 		s.count.failures.Add(1)
@@ -314,14 +315,14 @@ func lost(calls []*call) error {
 	return nil
 }
 
-// isCallError says whether Redis is well and only this call is not: its script
-// is not loaded, or its counts cannot be read.
+// isCallError says whether Redis is well and only this call is not: its counts
+// cannot be read.
 func isCallError(err error) bool {
 	var reply redis.Error
 	if !errors.As(err, &reply) {
 		return false
 	}
-	if redis.HasErrorPrefix(err, "NOSCRIPT") || redis.HasErrorPrefix(err, "WRONGTYPE") {
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return true
 	}
 	text := reply.Error()
