@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/proxy"
 )
 
 // listen opens host:port, or unix:/path as a socket that only this user may
@@ -125,7 +126,6 @@ func (f *front) add(address string, h http.Handler) (net.Addr, error) {
 const (
 	maxHeaderFields = 100
 	maxHeaderBytes  = 32 << 10
-	requestTime     = 60 * time.Second // for a request to arrive, its body included
 )
 
 // server bounds what a client may take of us before anything is known of it.
@@ -136,7 +136,7 @@ func (f *front) server(h http.Handler) *http.Server {
 		Handler:           bounded(f.farewell(h)),
 		BaseContext:       func(net.Listener) context.Context { return f.base },
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       requestTime,
+		ReadTimeout:       proxy.RequestTime,
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(f.log.Handler(), slog.LevelDebug), // what clients do wrong

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/inference-router/inference-router/proxy"
 )
 
 // overUnix is a client that connects to the socket whatever the URL says.
@@ -224,8 +226,8 @@ func TestARequestMustArriveInTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		go func() { _, _ = io.Copy(io.Discard, near) }()
-		if err := <-left; err == nil || time.Since(start) != requestTime {
-			t.Errorf("half a body ended with %v after %v, want an error after %v", err, time.Since(start), requestTime)
+		if err := <-left; err == nil || time.Since(start) != proxy.RequestTime {
+			t.Errorf("half a body ended with %v after %v, want an error after %v", err, time.Since(start), proxy.RequestTime)
 		}
 		near.Close()
 		server.Close()
@@ -241,7 +243,7 @@ func TestAnswersMayTakeLongerThanRequests(t *testing.T) {
 			select {
 			case <-r.Context().Done():
 				ended <- context.Cause(r.Context())
-			case <-time.After(10 * requestTime):
+			case <-time.After(10 * proxy.RequestTime):
 				ended <- nil
 			}
 		}))

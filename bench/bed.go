@@ -39,6 +39,7 @@ type proxy struct {
 	name    string
 	address string
 	router  bool
+	redis   bool     // its budgets are in Redis
 	process *process // nil for the upstream itself
 }
 
@@ -120,7 +121,7 @@ func (b *bed) startRouter(name, binary, upstream, redis string) error {
 		text, _ := os.ReadFile(log.Name())
 		return fmt.Errorf("%s is not ready: %w\n%s", name, err, tail(text, 2000))
 	}
-	b.proxies = append(b.proxies, &proxy{name: name, address: address, router: true, process: p})
+	b.proxies = append(b.proxies, &proxy{name: name, address: address, router: true, redis: redis != "", process: p})
 	return nil
 }
 

@@ -94,7 +94,7 @@ func (b *bed) pairs(scenarios []scenario, idle bool) iter.Seq2[scenario, *proxy]
 				if (sc.idle > 0) != idle || p.process == nil && !sc.open {
 					continue // without a proxy there is nothing but latency to measure
 				}
-				if idle && strings.HasSuffix(p.name, "+redis") {
+				if idle && p.redis {
 					continue // holds as much; and so many reservations in one instant are more than a shared core answers in time
 				}
 				if !yield(sc, p) {

@@ -94,12 +94,14 @@ const (
 	// firstRead is the most that is made room for before it has come: what a
 	// client announces costs it nothing.
 	firstRead = 256 << 10
-	// A body must keep coming, after a while at so many bytes a second; in all
-	// it has as long as the listener gives a request to arrive.
+	// A body must keep coming, after a while at so many bytes a second.
 	bodyPatience = 10 * time.Second
 	bodyPace     = 1 << 10
-	bodyTime     = 60 * time.Second
 )
+
+// RequestTime is how long a request may take to arrive, its body included: the
+// ReadTimeout of a listener's http.Server.
+const RequestTime = 60 * time.Second
 
 // readBody reads all of r, which is size bytes long or, below 0, unknown. What
 // has been read counts as held, also when it ends in an error.
@@ -134,7 +136,7 @@ func (s *Server) readBody(w http.ResponseWriter, r io.Reader, size int64) ([]byt
 		if start.IsZero() {
 			start = time.Now()
 		}
-		late := start.Add(min(bodyPatience+time.Duration(len(body))*time.Second/bodyPace, bodyTime))
+		late := start.Add(min(bodyPatience+time.Duration(len(body))*time.Second/bodyPace, RequestTime))
 		if late.Sub(due) >= time.Second {
 			due = late
 			_ = http.NewResponseController(w).SetReadDeadline(due) // fails where there is no connection to wait for
