@@ -55,7 +55,8 @@ if mode == '1' or mode == '2' or mode == '3' then
 end
 
 -- reap charges leases that ran out, a few at a time. One that ran out before
--- the counts were reset was charged to what the reset forgave.
+-- the counts were reset was charged to what the reset forgave. While replicas
+-- bring back what a data set has lost, nothing is charged: see read.
 local function reap(a, z, n)
 	local dead = call('ZRANGEBYSCORE', z, '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, 16)
 	for i = 1, #dead, 2 do
@@ -106,21 +107,24 @@ local function read(i)
 		call('HSET', a, 's', 0, 'c', 0, 'n', text(gen))
 		n, v[1], v[2] = gen, nil, nil
 	end
-	if v[7] and now >= number(v[7]) then
-		reap(a, z, n or gen)
-		v = counts(a)
-	end
-	local b = { a = a, z = z, limit = ARGV[9 + 6 * i], ends = tonumber(ARGV[11 + 6 * i]), n = n,
-		s = number(v[1]), c = number(v[2]), r = number(v[3]), e = v[5] or '', q = number(v[6]),
-		first = v[7] and number(v[7]), held = number(v[8]), charged = 0, extra = 0 }
-	if v[9] then
-		local amount, of = string.match(v[9], '^(%d+)@(%d+)$')
-		if b.n and number(of) == b.n then b.charged = number(amount) end
-	end
+	local b = { a = a, z = z, limit = ARGV[9 + 6 * i], ends = tonumber(ARGV[11 + 6 * i]), n = n, charged = 0, extra = 0,
+		s = number(v[1]), c = number(v[2]), e = v[5] or '' }
+	-- What is known to be spent comes before any charge: a charge that came
+	-- first would vanish in it.
 	if b.n == nil or b.n == gen then
 		local s, c = tonumber(ARGV[12 + 6 * i]), tonumber(ARGV[13 + 6 * i])
 		if s > b.s then make(b); b.s = s; call('HSET', b.a, 's', text(s)) end
 		if c > b.c then make(b); b.c = c; call('HSET', b.a, 'c', text(c)) end
+	end
+	if v[7] and now >= number(v[7]) and mode ~= 'b' and mode ~= 't' then
+		reap(a, z, b.n or gen)
+		v = counts(a)
+		b.s = number(v[1])
+	end
+	b.r, b.q, b.first, b.held = number(v[3]), number(v[6]), v[7] and number(v[7]), number(v[8])
+	if v[9] then
+		local amount, of = string.match(v[9], '^(%d+)@(%d+)$')
+		if b.n and number(of) == b.n then b.charged = number(amount) end
 	end
 	return b
 end

@@ -252,6 +252,45 @@ func TestRedisRestartedFromAnOldSnapshot(t *testing.T) {
 	}
 }
 
+// A dead replica's lease that ran out while Redis was away is charged to all of
+// its budgets, also to those that Redis knows less of than the replicas do.
+func TestALeaseRunsOutWhileRedisLosesData(t *testing.T) {
+	s := startRedis(t)
+	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	a, b, dead := newReplica(t, config), newReplica(t, config), newReplica(t, config)
+	ann, bob, all := userDay("ann", dollar), userDay("bob", dollar), globalDay(10*dollar)
+	reserve(t, dead, 7*cent, bob, all)
+	if err := dead.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.do("SAVE")
+	settle(t, reserve(t, a, 20*cent, ann, all), 20*cent)
+	settle(t, reserve(t, b, 10*cent, ann, all), 10*cent)
+	flushed(t, a, b)
+	meet(t, a, b)
+	s.kill()
+	for _, r := range []*Redis{a, b} {
+		r.store.shift.Add((2 * testLease).Milliseconds())
+	}
+	s.start()
+	eventually(t, 5*time.Second, "found", func() bool {
+		for _, r := range []*Redis{a, b} {
+			_, err := r.Reserve(t.Context(), Hold{ID: NewID(), Amount: 9 * dollar, Limits: []Limit{ann}})
+			if errors.Is(err, ErrUnavailable) {
+				return false
+			}
+		}
+		return true
+	})
+	got, err := b.Status(t.Context(), []Limit{ann, bob, all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got[0].Spent != 30*cent || got[1].Spent != 7*cent || got[2].Spent != 37*cent || got[2].Reserved != 0 {
+		t.Errorf("after the recovery: %+v", got)
+	}
+}
+
 func TestRedisEvictsABudget(t *testing.T) {
 	s := startRedis(t)
 	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient})
