@@ -60,21 +60,21 @@ end
 local function reap(a, z, n)
 	local dead = call('ZRANGEBYSCORE', z, '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, 16)
 	for i = 1, #dead, 2 do
-		local held = call('HGET', a, 'L' .. dead[i])
-		if held then
+		local held = number(call('HGET', a, 'L' .. dead[i]))
+		if held > 0 then
 			if tonumber(dead[i + 1]) >= n then
 				local charged, of = string.match(call('HGET', a, 'X' .. dead[i]) or '', '^(%d+)@(%d+)$')
-				local sum = number(held)
+				local sum = held
 				if number(of) == n then sum = sum + number(charged) end
 				call('HSET', a, 'X' .. dead[i], text(sum) .. '@' .. text(n))
-				call('HINCRBY', a, 's', held)
+				call('HINCRBY', a, 's', text(held))
 			else
-				call('HSET', a, 'X' .. dead[i], held .. '@0')
+				call('HSET', a, 'X' .. dead[i], text(held) .. '@0')
 			end
 			call('HDEL', a, 'L' .. dead[i])
-			call('HINCRBY', a, 'r', '-' .. held)
+			call('HINCRBY', a, 'r', text(-held))
 			call('HINCRBY', a, 'x', 1)
-			if string.sub(dead[i], 1, 2) == 's:' then call('HINCRBY', a, 'q', '-' .. held) end
+			if string.sub(dead[i], 1, 2) == 's:' then call('HINCRBY', a, 'q', text(-held)) end
 		end
 		call('ZREM', z, dead[i])
 	end
@@ -135,7 +135,12 @@ local function trim(b)
 	if beyond <= 0 then return end
 	b.r, b.held = b.r - beyond, b.held - beyond
 	call('HINCRBY', b.a, 'r', text(-beyond))
-	call('HSET', b.a, held, text(b.held))
+	if b.held > 0 then
+		call('HSET', b.a, held, text(b.held))
+	else
+		call('HDEL', b.a, held)
+		redis.pcall('ZREM', b.z, id) -- even if the key is of another type
+	end
 	if slice then
 		call('HINCRBY', b.a, 'q', text(-beyond))
 		b.q = b.q - beyond

@@ -250,6 +250,13 @@ func TestRedisRestartedFromAnOldSnapshot(t *testing.T) {
 	if got[0].Spent != 95*cent {
 		t.Errorf("spent %d, want 95 cents", got[0].Spent)
 	}
+	// Of the lease that the snapshot had and that was settled nothing is left.
+	a.store.shift.Add((2 * testLease).Milliseconds())
+	settle(t, reserve(t, a, 5*cent, limit), cent)
+	flushed(t, a)
+	if got, _ := a.Status(t.Context(), []Limit{limit}); got[0].Spent != 96*cent || got[0].Reserved != 0 {
+		t.Errorf("after the lease has ended: %+v", got)
+	}
 }
 
 // A dead replica's lease that ran out while Redis was away is charged to all of

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,6 +65,9 @@ func TestEveryInvariantHoldsThroughChaos(t *testing.T) {
 	}{
 		{"closed", func(*settings) {}},
 		{"bounded", func(s *settings) { s.onLoss, s.requests, s.kills, s.seed = "bounded", 2500, 2, 4 }},
+		{"writes lost", func(s *settings) {
+			s.requests, s.kills, s.losses, s.seed, s.only = 2500, 0, true, 6, regexp.MustCompile("writes lost")
+		}},
 		{"Redis killed and restarted, and no replica", func(s *settings) {
 			s.requests, s.kills, s.only = 2500, 0, regexp.MustCompile("killed and restarted")
 		}},
@@ -101,26 +105,29 @@ func TestAnAuditFindsWhatIsWrong(t *testing.T) {
 	uncertain := bill(100, 150, 1000)
 	uncertain.uncertain.Add(1)
 	for _, c := range []struct {
-		name  string
-		user  *user
-		found account
-		kills bool
-		wrong bool
+		name   string
+		user   *user
+		found  account
+		kills  bool
+		wrong  bool
+		losses int64
 	}{
-		{"all is counted", bill(100, 100, 1000), account{gross: 120, corrected: 20}, false, false},
-		{"a settlement is lost", bill(100, 100, 1000), account{gross: 90}, false, true},
-		{"a settlement counts twice", bill(100, 100, 1000), account{gross: 110}, false, true},
-		{"an outcome that nobody knows", uncertain, account{gross: 150}, false, false},
-		{"one that was charged too low", uncertain, account{gross: 149}, false, true},
-		{"more was billed than the limit allows", bill(1001, 1001, 1000), account{gross: 1001}, false, true},
-		{"the lease of a dead replica", bill(100, 100, 1000), account{gross: 180, expired: 90, leases: 1}, true, false},
-		{"a lease that ran out though nobody died", bill(100, 100, 1000), account{gross: 180, expired: 90, leases: 1}, false, true},
-		{"more than such leases explain", bill(100, 100, 1000), account{gross: 191, expired: 90, leases: 1}, true, true},
-		{"less than was owed beside such a lease", bill(100, 100, 1000), account{gross: 99, expired: 90, leases: 1}, true, true},
+		{"all is counted", bill(100, 100, 1000), account{gross: 120, corrected: 20}, false, false, 0},
+		{"a settlement is lost", bill(100, 100, 1000), account{gross: 90}, false, true, 0},
+		{"a settlement counts twice", bill(100, 100, 1000), account{gross: 110}, false, true, 0},
+		{"an outcome that nobody knows", uncertain, account{gross: 150}, false, false, 0},
+		{"one that was charged too low", uncertain, account{gross: 149}, false, true, 0},
+		{"more was billed than the limit allows", bill(1001, 1001, 1000), account{gross: 1001}, false, true, 0},
+		{"the lease of a dead replica", bill(100, 100, 1000), account{gross: 180, expired: 90, leases: 1}, true, false, 0},
+		{"a lease that ran out though nobody died", bill(100, 100, 1000), account{gross: 180, expired: 90, leases: 1}, false, true, 0},
+		{"more than such leases explain", bill(100, 100, 1000), account{gross: 191, expired: 90, leases: 1}, true, true, 0},
+		{"less than was owed beside such a lease", bill(100, 100, 1000), account{gross: 99, expired: 90, leases: 1}, true, true, 0},
+		{"such a lease, charged again after a loss of writes", bill(100, 100, 1000), account{gross: 280, expired: 90, leases: 1}, true, false, 1},
+		{"more often than writes were lost", bill(100, 100, 1000), account{gross: 281, expired: 90, leases: 1}, true, true, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := &verdict{}
-			v.user(c.user, c.found, c.kills)
+			v.user(c.user, c.found, c.kills, c.losses)
 			if got := len(v.errors) > 0; got != c.wrong {
 				t.Errorf("errors %v, want some: %v", v.errors, c.wrong)
 			}
@@ -130,7 +137,7 @@ func TestAnAuditFindsWhatIsWrong(t *testing.T) {
 
 func TestASamplerSeesWhatExceedsALimit(t *testing.T) {
 	key := keyOf(budget.ScopeUser, "ann")
-	a := &sampler{limits: map[string]*user{key: {limit: 100}}, last: map[string]account{}}
+	a := &sampler{limits: map[string]*user{key: {limit: 100}}, forgetful: new(atomic.Bool), last: map[string]account{}}
 	a.judge(key+"d20300101:a", account{gross: 90, corrected: 10, reserved: 20})
 	if a.over != 0 || a.fell != 0 {
 		t.Errorf("a budget that is just used up: over by %d, fell %d times", a.over, a.fell)

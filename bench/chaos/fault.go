@@ -16,22 +16,25 @@ import (
 type fault struct {
 	name string
 	run  func(s *stage, random *rand.Rand) error
+	// loses says that Redis loses what it has acknowledged. Such faults have to
+	// be asked for.
+	loses bool
 }
 
 // faults are used in turn, in an order that the seed decides.
 var faults = []fault{
-	{"redis killed and restarted", func(s *stage, random *rand.Rand) error {
+	{name: "redis killed and restarted", run: func(s *stage, random *rand.Rand) error {
 		s.redis.kill()
 		time.Sleep(between(random, 100, 1500))
 		return s.redis.launch()
 	}},
-	{"redis frozen", func(s *stage, random *rand.Rand) error {
+	{name: "redis frozen", run: func(s *stage, random *rand.Rand) error {
 		s.redis.signal(syscall.SIGSTOP)
 		time.Sleep(between(random, 200, 3000))
 		s.redis.signal(syscall.SIGCONT)
 		return s.redis.ping(10 * time.Second)
 	}},
-	{"scripts flushed, again and again", func(s *stage, _ *rand.Rand) error {
+	{name: "scripts flushed, again and again", run: func(s *stage, _ *rand.Rand) error {
 		for range 10 {
 			if _, err := s.redis.do("SCRIPT", "FLUSH"); err != nil {
 				return err
@@ -40,16 +43,16 @@ var faults = []fault{
 		}
 		return nil
 	}},
-	{"replies lost, all replicas", func(s *stage, random *rand.Rand) error {
+	{name: "replies lost, all replicas", run: func(s *stage, random *rand.Rand) error {
 		return poison(s.replicas, between(random, 100, 1500), `"type":"timeout","stream":"downstream","attributes":{"timeout":0}`)
 	}},
-	{"replies lost, some replicas", func(s *stage, random *rand.Rand) error {
+	{name: "replies lost, some replicas", run: func(s *stage, random *rand.Rand) error {
 		return poison(some(s, random), between(random, 200, 2000), `"type":"timeout","stream":"downstream","attributes":{"timeout":20}`)
 	}},
-	{"partition of some replicas", func(s *stage, random *rand.Rand) error {
+	{name: "partition of some replicas", run: func(s *stage, random *rand.Rand) error {
 		return poison(some(s, random), between(random, 200, 2500), `"type":"timeout","stream":"upstream","attributes":{"timeout":0}`)
 	}},
-	{"connections refused, some replicas", func(s *stage, random *rand.Rand) error {
+	{name: "connections refused, some replicas", run: func(s *stage, random *rand.Rand) error {
 		parted := some(s, random)
 		for _, r := range parted {
 			r.link.Stop()
@@ -61,10 +64,10 @@ var faults = []fault{
 		}
 		return all
 	}},
-	{"connections reset, all replicas", func(s *stage, random *rand.Rand) error {
+	{name: "connections reset, all replicas", run: func(s *stage, random *rand.Rand) error {
 		return poison(s.replicas, between(random, 100, 1000), `"type":"reset_peer","stream":"downstream","attributes":{"timeout":0}`)
 	}},
-	{"every connection killed by redis", func(s *stage, _ *rand.Rand) error {
+	{name: "every connection killed by redis", run: func(s *stage, _ *rand.Rand) error {
 		for range 5 {
 			if _, err := s.redis.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"); err != nil {
 				return err
@@ -73,16 +76,16 @@ var faults = []fault{
 		}
 		return nil
 	}},
-	{"latency of 30 ms", func(s *stage, random *rand.Rand) error {
+	{name: "latency of 30 ms", run: func(s *stage, random *rand.Rand) error {
 		return poison(s.replicas, between(random, 500, 1500), `"type":"latency","stream":"downstream","attributes":{"latency":30,"jitter":10}`)
 	}},
-	{"latency of 100 ms", func(s *stage, random *rand.Rand) error {
+	{name: "latency of 100 ms", run: func(s *stage, random *rand.Rand) error {
 		return poison(s.replicas, between(random, 500, 1500), `"type":"latency","stream":"downstream","attributes":{"latency":100}`)
 	}},
-	{"replies in slices", func(s *stage, random *rand.Rand) error {
+	{name: "replies in slices", run: func(s *stage, random *rand.Rand) error {
 		return poison(s.replicas, between(random, 500, 1500), `"type":"slicer","stream":"downstream","attributes":{"average_size":20,"size_variation":15,"delay":100}`)
 	}},
-	{"redis out of memory", func(s *stage, random *rand.Rand) error {
+	{name: "redis out of memory", run: func(s *stage, random *rand.Rand) error {
 		if _, err := s.redis.do("CONFIG", "SET", "maxmemory", "1"); err != nil {
 			return err
 		}
@@ -90,7 +93,7 @@ var faults = []fault{
 		_, err := s.redis.do("CONFIG", "SET", "maxmemory", "0")
 		return err
 	}},
-	{"redis busy with a script", func(s *stage, random *rand.Rand) error {
+	{name: "redis busy with a script", run: func(s *stage, random *rand.Rand) error {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
@@ -101,6 +104,24 @@ var faults = []fault{
 		<-ended
 		return err
 	}},
+	{name: "redis killed, its last writes lost", run: func(s *stage, random *rand.Rand) error {
+		// What only a replica and Redis knew is lost if both die.
+		s.sparing.Lock()
+		defer s.sparing.Unlock()
+		time.Sleep(time.Second)
+		s.forgetful.Store(true)
+		defer s.forgetful.Store(false)
+		s.redis.kill()
+		if err := s.redis.loseTail(1 + random.IntN(256<<10)); err != nil {
+			return err
+		}
+		time.Sleep(between(random, 100, 1500))
+		if err := s.redis.launch(); err != nil {
+			return err
+		}
+		time.Sleep(2 * time.Second) // longer than replicas take to bring back what they know
+		return nil
+	}, loses: true},
 }
 
 // between is a time between so many milliseconds.

@@ -38,6 +38,7 @@ func main() {
 	flag.StringVar(&s.onLoss, "on-loss", "closed", "the routers' `policy` without Redis: closed or bounded")
 	flag.DurationVar(&s.lease, "lease", 10*time.Second, "lease of a reservation")
 	flag.StringVar(&s.fsync, "appendfsync", "everysec", "of Redis")
+	flag.BoolVar(&s.losses, "losses", false, "Redis is also made to lose writes that it has acknowledged")
 	flag.DurationVar(&s.duration, "duration", 0, "go on for at least this long, with kills and faults in the same measure")
 	flag.Func("only", "only the faults that match this `regexp`", func(text string) (err error) {
 		s.only, err = regexp.Compile(text)

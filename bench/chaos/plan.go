@@ -24,6 +24,7 @@ type settings struct {
 	onLoss   string
 	lease    time.Duration
 	fsync    string         // Redis' appendfsync
+	losses   bool           // Redis is also made to lose what it has acknowledged
 	duration time.Duration  // goes on for at least this long; 0 is once through the plan
 	router   string         // a binary to test; "" builds this tree's
 	only     *regexp.Regexp // of faults' names; nil is all
@@ -181,7 +182,7 @@ func (p *plan) events(chapter int) []event {
 func (p *plan) possible() []*fault {
 	var all []*fault
 	for i := range faults {
-		if p.only == nil || p.only.MatchString(faults[i].name) {
+		if (p.losses || !faults[i].loses) && (p.only == nil || p.only.MatchString(faults[i].name)) {
 			all = append(all, &faults[i])
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 type redisServer struct {
 	process
 	client *redis.Client
+	data   string // directory
 }
 
 var errNoRedis = errors.New("redis-server is not installed")
@@ -34,7 +36,7 @@ func startRedis(dir, fsync string) (*redisServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &redisServer{process: process{name: "redis", log: filepath.Join(dir, "redis.log")}}
+	s := &redisServer{process: process{name: "redis", log: filepath.Join(dir, "redis.log")}, data: data}
 	if s.address, err = freeAddress(); err != nil {
 		return nil, err
 	}
@@ -58,6 +60,27 @@ func (s *redisServer) launch() error {
 		}
 	}
 	return errors.New("redis does not answer after a minute")
+}
+
+// loseTail takes away the end of the append-only file. With appendfsync everysec
+// Redis puts off writing while the disk is busy, for two seconds at most, but
+// answers: when it is killed then, all of that is lost.
+func (s *redisServer) loseTail(size int) error {
+	files, err := filepath.Glob(filepath.Join(s.data, "appendonlydir", "*.incr.aof"))
+	if err != nil || len(files) != 1 {
+		return fmt.Errorf("append-only files: %v, %w", files, err)
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		return err
+	}
+	// Whole transactions: it writes none in part.
+	end := []byte("\r\n$4\r\nEXEC\r\n")
+	at := bytes.LastIndex(text[:max(0, len(text)-size)], end)
+	if at < 0 {
+		return nil // nothing that could be lost
+	}
+	return os.Truncate(files[0], int64(at+len(end)))
 }
 
 func (s *redisServer) ping(patience time.Duration) error {

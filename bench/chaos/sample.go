@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -36,8 +37,9 @@ func (a account) spent() int64 { return a.gross - a.corrected }
 // sampler looks into Redis during a run: nothing may ever exceed a limit, and
 // what only grows must not fall.
 type sampler struct {
-	redis  *redis.Client
-	limits map[string]*user // by key without window
+	redis     *redis.Client
+	limits    map[string]*user // by key without window
+	forgetful *atomic.Bool     // Redis has lost something that is not yet back
 
 	mu      sync.Mutex
 	keys    []string
@@ -48,7 +50,7 @@ type sampler struct {
 }
 
 func newSampler(s *stage) *sampler {
-	a := &sampler{redis: s.redis.client, limits: map[string]*user{}, last: map[string]account{}}
+	a := &sampler{redis: s.redis.client, limits: map[string]*user{}, forgetful: &s.forgetful, last: map[string]account{}}
 	for _, u := range s.plan.users {
 		a.limits[keyOf(budget.ScopeUser, u.name)] = u
 	}
@@ -126,6 +128,11 @@ func (a *sampler) judge(key string, now account) {
 	u := a.limits[withoutWindow(key)]
 	if u == nil {
 		a.over = max(a.over, 1) // a budget that nobody has
+		return
+	}
+	// While replicas bring back what Redis has lost nothing is admitted, and the
+	// counts are neither whole nor without what is settled.
+	if a.forgetful.Load() {
 		return
 	}
 	a.over = max(a.over, budget.Nanodollars(now.spent()+now.reserved)-u.limit)

@@ -31,8 +31,12 @@ type stage struct {
 	killed    atomic.Int64
 	broken    sync.Map // fault name -> *atomic.Int64, how often
 	faults    atomic.Int64
+	losses    atomic.Int64 // faults in which Redis lost writes
 	began     time.Time
 	lastEnded time.Time
+
+	sparing   sync.RWMutex // locked while no replica may be killed
+	forgetful atomic.Bool  // Redis has lost something that is not yet back
 }
 
 // raise starts everything.
@@ -182,7 +186,9 @@ func (s *stage) pickVictim(random *rand.Rand) *replica {
 }
 
 func (s *stage) killReplica(r *replica, random *rand.Rand) error {
+	s.sparing.RLock()
 	r.crash()
+	s.sparing.RUnlock()
 	s.killed.Add(1)
 	time.Sleep(between(random, 20, 800))
 	return r.revive()
@@ -200,5 +206,8 @@ func (s *stage) breakRedis(f *fault, random *rand.Rand) error {
 	count, _ := s.broken.LoadOrStore(f.name, new(atomic.Int64))
 	count.(*atomic.Int64).Add(1)
 	s.faults.Add(1)
+	if f.loses {
+		s.losses.Add(1)
+	}
 	return nil
 }
