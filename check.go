@@ -61,7 +61,7 @@ func (c *Config) report(out io.Writer) error {
 	fmt.Fprintln(out, "in US dollars per million tokens")
 	fmt.Fprintf(out, "\nlisten      %s, identity %s\nfallback    %s\nstrategy    %s\nbudgets     %s\ncounters    %s\n",
 		c.Server.Listen, c.Identity.Mode, c.Fallback, c.strategyLine(), c.budgetLine(), c.countersLine())
-	for _, p := range c.guesses() {
+	for _, p := range append(c.guesses(), c.idle()...) {
 		fmt.Fprintf(out, "\nwarning: %s\n", p)
 	}
 	_, err := fmt.Fprintf(out, "\n%s is valid\n", c.file)
@@ -77,6 +77,30 @@ func (c *Config) guesses() Problems {
 				all = append(all, c.problem(join(u.key, "price"), "%s", u.guessed))
 			}
 		}
+	}
+	return all
+}
+
+// idle is what is said of identities that the mode does not heed. Whoever wrote
+// it may rely on it.
+func (c *Config) idle() (all Problems) {
+	id := c.Identity
+	note := func(there bool, key, mode string) {
+		if there && id.Mode != mode {
+			all = append(all, c.problem(key, "has no effect in identity.mode %s, only in mode %s", id.Mode, mode))
+		}
+	}
+	note(len(id.TrustedCIDRs) > 0, "identity.trusted_cidrs", "trusted_proxy")
+	note(len(id.SigningKeys) > 0, "identity.signing_keys", "signed")
+	for i, k := range id.Keys {
+		key := index("identity.keys", i)
+		if !k.Admin {
+			note(true, key, "keys")
+			continue
+		}
+		note(k.User != "", join(key, "user"), "keys")
+		note(k.Tiers != nil, join(key, "tiers"), "keys")
+		note(k.Budget != nil, join(key, "budget_usd_per_day"), "keys")
 	}
 	return all
 }
@@ -108,7 +132,7 @@ func (c *Config) budgetLine() string {
 		lines = append(lines, fmt.Sprintf("%s $%s per %s, then %s", b.Scope, budget.Nanodollars(*b.USD), b.Per, b.OnExhausted))
 	}
 	for _, k := range c.Identity.Keys {
-		if k.Budget != nil {
+		if k.Budget != nil && c.Identity.Mode == "keys" {
 			lines = append(lines, fmt.Sprintf("key %s $%s per day, then reject", k.Name, budget.Nanodollars(*k.Budget)))
 		}
 	}

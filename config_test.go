@@ -142,6 +142,7 @@ func TestConfigurationProblems(t *testing.T) {
 		{"a range of one number", "strategy: [{complexity: {rules: {fast: [0]}}}]\n", `config.yaml:6:40: strategy[0].complexity.rules.fast: want a list of 2 values`},
 		{"a cost order that names a tier twice", "strategy: [{cost: {tiers_by_cost: [fast, fast]}}]\n", `config.yaml:6:42: strategy[0].cost.tiers_by_cost[1]: "fast" stands twice`},
 		{"no price under a budget that rejects", "=tiers: {fast: [{provider: vllm, model: m}]}\nbudgets: [{scope: user, usd: 1, on_exhausted: reject}]\n", `config.yaml:1:16: tiers.fast[0].price: no price is known for vllm/m, and a budget that rejects needs one: price: {input: ..., output: ...} in US dollars per million tokens, 0 where it is free`},
+		{"a port that cannot be", "=tiers: {fast: [{provider: openai, model: m, base_url: 'http://x:70000/v1'}]}\n", `config.yaml:1:55: tiers.fast[0].base_url: want an address such as https://host/v1`},
 		{"a key in the query of an address", "=tiers: {fast: [{provider: openai, model: m, base_url: 'http://x/v1?api_key=k'}]}\n", `config.yaml:1:55: tiers.fast[0].base_url: want an address without a credential in it; put keys into api_key or headers`},
 		{"a floor below the downgrade", "strategy: [{cost: {floor_at: 0.5}}]\n", `config.yaml:6:30: strategy[0].cost.floor_at: want a fraction of the budget between downgrade_at (0.8) and 1`},
 		{"a variable that is not set", "fallback: ${NOWHERE}\n", `config.yaml:6:11: fallback: environment variable NOWHERE is not set; set it, put it into .env, or write ${NOWHERE:-default}`},
@@ -182,6 +183,24 @@ func TestSeveralProblemsAreToldAtOnceInOrder(t *testing.T) {
 	}
 	if got, want := strings.Join(keys, ", "), "1 fallbak, 2 server.listn, 3 log.level"; got != want {
 		t.Errorf("problems = %s, want %s", got, want)
+	}
+}
+
+func TestWhatTheIdentityModeDoesNotHeedIsTold(t *testing.T) {
+	identity := `trusted_cidrs: [10.0.0.0/8], signing_keys: [{id: k, secret: s}], keys: [{name: a, key: x, tiers: [fast]}, {name: b, key: y, admin: true, user: bob, tiers: [fast], budget_usd_per_day: 1}]`
+	for mode, want := range map[string]string{
+		"sidecar":       "identity.trusted_cidrs identity.signing_keys identity.keys[0] identity.keys[1].user identity.keys[1].tiers identity.keys[1].budget_usd_per_day",
+		"trusted_proxy": "identity.signing_keys identity.keys[0] identity.keys[1].user identity.keys[1].tiers identity.keys[1].budget_usd_per_day",
+		"keys":          "identity.trusted_cidrs identity.signing_keys",
+	} {
+		c := mustParse(t, minimal+"identity: {mode: "+mode+", "+identity+"}\n", nil)
+		var keys []string
+		for _, p := range c.idle() {
+			keys = append(keys, p.Key)
+		}
+		if got := strings.Join(keys, " "); got != want {
+			t.Errorf("%s: told of %s, want %s", mode, got, want)
+		}
 	}
 }
 

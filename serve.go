@@ -177,11 +177,15 @@ func closeIdle(parts proxy.Config) {
 	}
 }
 
-// warn logs what is no error but ought to be known: prices that are guessed.
+// warn logs what is no error but ought to be known.
 func (s *service) warn(c *Config) {
-	for _, p := range c.guesses() {
-		s.log.Warn("price unknown", "at", fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column), "key", p.Key, "why", p.Message)
+	tell := func(what string, all Problems) {
+		for _, p := range all {
+			s.log.Warn(what, "at", fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column), "key", p.Key, "why", p.Message)
+		}
 	}
+	tell("price unknown", c.guesses())
+	tell("configured without effect", c.idle())
 }
 
 // errSecondSignal is the end of a process that was told twice.

@@ -348,7 +348,7 @@ func (k *checker) url(key, text string) {
 	}
 	u, err := url.Parse(text)
 	switch {
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Port() != "" && !isPort(u.Port()):
 		k.add(key, "want an address such as https://host/v1")
 	case u.User != nil || u.Fragment != "" || secretInQuery.MatchString(u.RawQuery):
 		k.add(key, "want an address without a credential in it; put keys into api_key or headers")

@@ -207,12 +207,14 @@ func (s *anthropicStream) emit(c Chunk) {
 }
 
 // fail ends the answer with err. What the input cost is known since the
-// beginning; of the output it is only known how many bytes have come, and the
-// count in message_start is not it.
+// beginning; of the output, until the reason for its end has come, only how
+// many bytes there were: the count in message_start is not it.
 func (s *anthropicStream) fail(err error) {
 	if s.w.started && s.end.hasInput {
 		u := s.end.usage
-		u.OutputTokens = max(u.OutputTokens, s.delivered)
+		if s.end.stop == "" || !s.end.hasOutput {
+			u.OutputTokens = max(u.OutputTokens, s.delivered)
+		}
 		s.emit(Chunk{Usage: &u})
 	}
 	if !s.left {

@@ -265,6 +265,17 @@ func TestAStreamsUsageIsItsLastOne(t *testing.T) {
 	}
 }
 
+// Why an answer ended comes with the final count: after it nothing is guessed.
+func TestAStreamThatBreaksAfterItsLastCount(t *testing.T) {
+	chunks, _, err := collect(FromAnthropicStream(anthropicRequest(t, "", true), sse(messageStart, textStart, textDelta, textDelta, textDelta, textDelta, blockStop, endTurn), anthropicHead))
+	if err == nil {
+		t.Fatal("got no error")
+	}
+	if last := chunks[len(chunks)-1]; last.Usage == nil || last.Usage.OutputTokens != 5 {
+		t.Errorf("got %+v, want the 5 tokens that were counted", last.Usage)
+	}
+}
+
 // The client may leave in the middle, or the stream may break: what was
 // delivered until then is charged, not the output count of the first event.
 func TestABrokenStreamIsAccountedForByWhatCame(t *testing.T) {

@@ -172,7 +172,7 @@ func parseChat(body []byte) (*chat, error) {
 		return nil, &InvalidError{Message: fmt.Sprintf("the request nests deeper than %d levels", maxChatDepth)}
 	}
 	if !gjson.ValidBytes(body) {
-		return nil, &InvalidError{Message: "the request body is not valid JSON"}
+		return nil, &InvalidError{Message: "the request body is not valid JSON", Code: "invalid_json"}
 	}
 	root := gjson.ParseBytes(body)
 	if !root.IsObject() {

@@ -81,7 +81,7 @@ func ParseEmbedding(body []byte) (*EmbeddingRequest, error) {
 		return nil, &InvalidError{Message: fmt.Sprintf("The body nests deeper than %d levels.", maxRequestDepth)}
 	}
 	if !gjson.ValidBytes(body) {
-		return nil, &InvalidError{Message: "The body is not valid JSON."}
+		return nil, &InvalidError{Message: "The body is not valid JSON.", Code: "invalid_json"}
 	}
 	r := &EmbeddingRequest{Body: body}
 	if err := r.read(gjson.ParseBytes(body)); err != nil {
