@@ -54,11 +54,15 @@ if mode == '1' or mode == '2' or mode == '3' then
 	end
 end
 
--- reap charges leases that ran out, a few at a time. One that ran out before
--- the counts were reset was charged to what the reset forgave. While replicas
--- bring back what a data set has lost, nothing is charged: see read.
+-- reap charges leases that ran out: a few of each budget for a reservation,
+-- which is in a hurry, and many in all for who only looks. One that ran out
+-- before the counts were reset was charged to what the reset forgave. While
+-- replicas bring back what a data set has lost, nothing is charged: see read.
+local few = 512
 local function reap(a, z, n)
-	local dead = call('ZRANGEBYSCORE', z, '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, 16)
+	if target > 0 then few = 16 end
+	local dead = call('ZRANGEBYSCORE', z, '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, few)
+	few = few - #dead / 2
 	for i = 1, #dead, 2 do
 		local held = number(call('HGET', a, 'L' .. dead[i]))
 		if held > 0 then
