@@ -205,6 +205,11 @@ type Redis struct {
 	Prefix string           `yaml:"prefix"`
 	OnLoss string           `yaml:"on_loss" oneof:"closed,bounded,open"`
 	Lease  duration         `yaml:"lease"` // of reservations, also without Redis
+	// PEM files, for rediss://: the authorities that Redis' certificate is
+	// checked with, instead of the system's, and the router's own certificate.
+	CAFile   string `yaml:"ca_file"`
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
 }
 
 // Retries bounds repeated attempts.

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,8 +20,13 @@ import (
 // that does not answer is no error: redis.on_loss applies until it does.
 func (b *builder) openRedis(c *Config) error {
 	address := c.Redis.URL.Reveal()
+	secure, err := c.Redis.tls()
+	if err != nil {
+		return err
+	}
 	ledger, err := budget.NewRedis(budget.RedisConfig{
 		URL:    address,
+		TLS:    secure,
 		Prefix: c.Redis.Prefix,
 		OnLoss: budget.OnLoss(c.Redis.OnLoss),
 		Lease:  time.Duration(c.Redis.Lease),
@@ -30,7 +38,7 @@ func (b *builder) openRedis(c *Config) error {
 	b.ledger, b.storeUp = ledger, ledger.Up
 	b.atEnd(func(ctx context.Context) error { return ledger.Close(ctx) })
 
-	client, err := redisClient(address)
+	client, err := redisClient(address, secure)
 	if err != nil {
 		return Problems{c.problem("redis.url", "%v", err)}
 	}
@@ -52,11 +60,42 @@ func (b *builder) openRedis(c *Config) error {
 	return nil
 }
 
+// tls is what redis.ca_file, cert_file and key_file come to; nil without them.
+// The router's certificate is read anew for each connection, so that it may be
+// renewed.
+func (r *Redis) tls() (*tls.Config, error) {
+	if r.CAFile == "" && r.CertFile == "" {
+		return nil, nil
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if r.CAFile != "" {
+		text, err := os.ReadFile(r.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("redis.ca_file: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("redis.ca_file: %s has no certificate in PEM", r.CAFile)
+		}
+	}
+	if r.CertFile != "" {
+		load := func() (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(r.CertFile, r.KeyFile)
+			return &pair, err
+		}
+		if _, err := load(); err != nil {
+			return nil, fmt.Errorf("redis.cert_file: %w", err)
+		}
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
+	}
+	return c, nil
+}
+
 // redisClient makes the client that latencies are shared through. It
 // understands the same addresses as the ledger: redis://, rediss:// and
 // unix://, with ?addr= or ?cluster=true for a cluster and ?master_name= for
 // sentinels. Errors do not repeat the address, which may hold a password.
-func redisClient(address string) (redis.UniversalClient, error) {
+func redisClient(address string, secure *tls.Config) (redis.UniversalClient, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, errors.New("not a Redis address such as redis://localhost:6379/0")
@@ -65,7 +104,7 @@ func redisClient(address string) (redis.UniversalClient, error) {
 	clustered := query.Get("cluster") == "true"
 	query.Del("cluster")
 	u.RawQuery = query.Encode()
-	client, err := openClient(u.String(), query.Has("master_name"), clustered || query.Has("addr"))
+	client, err := openClient(u.String(), secure, query.Has("master_name"), clustered || query.Has("addr"))
 	var parse *url.Error
 	if errors.As(err, &parse) {
 		err = parse.Err
@@ -78,7 +117,7 @@ func redisClient(address string) (redis.UniversalClient, error) {
 
 // openClient does not connect. What is sent has ids of its own and is repeated
 // by the sender, so the client repeats nothing.
-func openClient(address string, sentinel, clustered bool) (redis.UniversalClient, error) {
+func openClient(address string, secure *tls.Config, sentinel, clustered bool) (redis.UniversalClient, error) {
 	switch {
 	case sentinel:
 		o, err := redis.ParseFailoverURL(address)
@@ -86,6 +125,7 @@ func openClient(address string, sentinel, clustered bool) (redis.UniversalClient
 			return nil, err
 		}
 		o.MaxRetries, o.ContextTimeoutEnabled = -1, true
+		o.TLSConfig = budget.RedisTLS(o.TLSConfig, secure)
 		return redis.NewFailoverClient(o), nil
 	case clustered:
 		o, err := redis.ParseClusterURL(address)
@@ -93,6 +133,7 @@ func openClient(address string, sentinel, clustered bool) (redis.UniversalClient
 			return nil, err
 		}
 		o.ContextTimeoutEnabled = true
+		o.TLSConfig = budget.RedisTLS(o.TLSConfig, secure)
 		return redis.NewClusterClient(o), nil
 	}
 	o, err := redis.ParseURL(address)
@@ -100,5 +141,6 @@ func openClient(address string, sentinel, clustered bool) (redis.UniversalClient
 		return nil, err
 	}
 	o.MaxRetries, o.ContextTimeoutEnabled = -1, true
+	o.TLSConfig = budget.RedisTLS(o.TLSConfig, secure)
 	return redis.NewClient(o), nil
 }

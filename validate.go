@@ -611,6 +611,25 @@ func (c *Config) upstreamLists() [][]Upstream {
 	return all
 }
 
+func (k *checker) redisFiles() {
+	r := k.Redis
+	switch plain := r.URL != "" && !strings.HasPrefix(r.URL.Reveal(), "rediss://"); {
+	case plain && r.CAFile != "":
+		k.add("redis.ca_file", "is for a redis.url that begins with rediss://")
+	case plain && r.CertFile != "":
+		k.add("redis.cert_file", "is for a redis.url that begins with rediss://")
+	case r.CertFile == "" && r.KeyFile != "":
+		k.add("redis.key_file", "wants redis.cert_file beside it")
+	case r.CertFile != "" && r.KeyFile == "":
+		k.add("redis.cert_file", "wants redis.key_file beside it")
+	default:
+		if _, err := r.tls(); err != nil {
+			key, why, _ := strings.Cut(err.Error(), ": ")
+			k.add(key, "%s", why)
+		}
+	}
+}
+
 func (k *checker) rest() {
 	k.timeouts("timeouts", k.Timeouts)
 	if k.Retries.MaxAttempts < 1 || k.Retries.MaxAttempts > 20 {
@@ -624,12 +643,13 @@ func (k *checker) rest() {
 	}
 	if k.Redis.URL != "" {
 		// Opening connects to nothing.
-		if client, err := redisClient(k.Redis.URL.Reveal()); err != nil {
+		if client, err := redisClient(k.Redis.URL.Reveal(), nil); err != nil {
 			k.add("redis.url", "%v", err)
 		} else {
 			_ = client.Close()
 		}
 	}
+	k.redisFiles()
 	if lease := time.Duration(k.Redis.Lease); lease < 5*time.Second || lease > time.Hour {
 		k.add("redis.lease", "want 5s to 1h")
 	}

@@ -3,6 +3,7 @@ package budget
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -33,6 +34,9 @@ type RedisConfig struct {
 	// as ?addr=host:port, ?cluster=true says that a single one is a cluster's;
 	// ?master_name=NAME makes it a sentinel's address.
 	URL string
+	// TLS is for rediss://; nil means the system's authorities and no
+	// certificate of this process.
+	TLS *tls.Config
 	// Prefix begins every key; "" means router.
 	Prefix string
 	// OnLoss is what to do without Redis; "" means bounded.

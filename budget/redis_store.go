@@ -81,6 +81,7 @@ type store struct {
 	client  redis.UniversalClient
 	cluster bool
 	timeout time.Duration
+	tls     *tls.Config
 	breaker breaker
 	count   counters
 
@@ -107,7 +108,7 @@ const inFlight = 8
 // openStore makes the client; it does not connect.
 func openStore(c RedisConfig) (*store, error) {
 	redis.SetLogger(&logging.VoidLogger{}) // what matters is logged once, by us
-	s := &store{timeout: c.Timeout, began: time.Now()}
+	s := &store{timeout: c.Timeout, tls: c.TLS, began: time.Now()}
 	s.breaker.onOpen = func() { s.count.opened.Add(1) }
 	u, err := url.Parse(c.URL)
 	if err != nil {
@@ -154,7 +155,7 @@ func (s *store) openSingle(u *url.URL) error {
 	o.Protocol, o.DisableIdentity = 2, true
 	o.OnConnect = s.greet
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	secure(o.TLSConfig)
+	o.TLSConfig = RedisTLS(o.TLSConfig, s.tls)
 	s.client = redis.NewClient(o)
 	return nil
 }
@@ -172,7 +173,7 @@ func (s *store) openSentinel(u *url.URL) error {
 	o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = time.Hour, 10*time.Minute
 	o.Protocol, o.DisableIdentity = 2, true
 	o.OnConnect = s.greet
-	secure(o.TLSConfig)
+	o.TLSConfig = RedisTLS(o.TLSConfig, s.tls)
 	s.client = redis.NewFailoverClient(o)
 	return nil
 }
@@ -192,7 +193,7 @@ func (s *store) openCluster(u *url.URL) error {
 	o.MinRetryBackoff, o.MaxRetryBackoff = time.Millisecond, 8*time.Millisecond
 	o.ClusterStateReloadInterval = 10 * time.Second
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	secure(o.TLSConfig)
+	o.TLSConfig = RedisTLS(o.TLSConfig, s.tls)
 	s.client, s.cluster = redis.NewClusterClient(o), true
 	s.breaker.onlyInRow = true // one lost node is not the store
 	return nil
@@ -235,10 +236,18 @@ func infoField(info, name string) string {
 	return value
 }
 
-func secure(c *tls.Config) {
-	if c != nil {
-		c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
+// RedisTLS completes what a URL says of TLS, nil if it wants none, by the
+// authorities and the certificate of ours, nil if there are none.
+func RedisTLS(ofURL, ours *tls.Config) *tls.Config {
+	if ofURL == nil {
+		return nil
 	}
+	c := ofURL.Clone()
+	c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
+	if ours != nil {
+		c.RootCAs, c.GetClientCertificate = ours.RootCAs, ours.GetClientCertificate
+	}
+	return c
 }
 
 func (s *store) dialTimeout() time.Duration { return min(2*s.timeout, 250*time.Millisecond) }

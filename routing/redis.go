@@ -82,13 +82,13 @@ func NewShared(c SharedConfig) (*Shared, error) {
 		client:   c.Client,
 		log:      c.Logger,
 		state:    c.State,
-		prefix:   "{" + c.Prefix + ":latency}:",
+		prefix:   c.Prefix + ":{latency}:",
 		replica:  token(),
 		interval: c.Interval,
 		kick:     make(chan struct{}, 1),
 	}
 	if c.Prefix == "" {
-		s.prefix = "{router:latency}:"
+		s.prefix = "router:{latency}:"
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -375,14 +375,14 @@ func TestWhatRedisHoldsIsBounded(t *testing.T) {
 		a.exchange(t)
 	}
 	for _, key := range m.Keys() {
-		if !strings.HasPrefix(key, "{router:latency}:") {
+		if !strings.HasPrefix(key, "router:{latency}:") {
 			t.Errorf("key %s is not in the hash tag's slot", key)
 		}
 		if m.TTL(key) <= 0 {
 			t.Errorf("key %s never expires", key)
 		}
 	}
-	if list, err := m.List("{router:latency}:whole:fast"); err != nil || len(list) != defaultWindow {
+	if list, err := m.List("router:{latency}:whole:fast"); err != nil || len(list) != defaultWindow {
 		t.Errorf("%d answers are kept, %v", len(list), err)
 	}
 	m.FastForward(2 * sharedLife)
