@@ -1,18 +1,21 @@
 -- Says which data set this is, and who is there. The epoch is
 -- generation:server:made:until - the time of the last reset, the server's run
--- id, when the epoch was made, and the time until which the replicas that know
--- more than this data set are given to bring it back. It has no expiry: a reset
--- must outlive every replica's memory.
+-- id (a cluster's, of all its masters), when the epoch was made, and the time
+-- until which the replicas that know more than this data set are given to bring
+-- it back. It has no expiry: a reset must outlive every replica's memory.
 --
 -- KEYS  1 the epoch  2 the replicas seen lately (sorted set)
 --       3 the replicas that brought back what they know (hash)
 --       4 budgets of which slices are wanted back (sorted set)
 -- ARGV  1 now  2 replica  3 the epoch this replica knows, or ''
 --       4 '1' if it has something to bring back  5 how long to wait for it, ms
---       6 'reset' begins a new generation
+--       6 'reset' begins a new generation, 'lost' a new epoch if that in 3 is
+--       still the one
 --       7 '1' if this replica has brought back all it knows into the epoch it
 --       knows  8 how many replicas it knew of
---       9 ... budgets of which it wants the others' slices
+--       9 '-', or the servers of a cluster, by the first eight letters of their
+--       run ids, if the replica has just looked, or ''
+--       10 ... budgets of which it wants the others' slices
 --
 -- Reply, in lines: epoch, now, replicas, wanted budgets
 local now = tonumber(ARGV[1])
@@ -25,14 +28,22 @@ local function split(epoch)
 	return { gen = tonumber(gen), server = server, made = made, till = tonumber(till) }
 end
 
-local server = ''
-local ok, info = pcall(redis.call, 'INFO', 'server')
-if ok and type(info) == 'string' then server = string.match(info, 'run_id:(%w+)') or '' end
-
 local stored = redis.call('GET', KEYS[1])
 local current, known = split(stored), split(ARGV[3])
+local server = ARGV[9]
+if server == '-' then
+	local ok, info = pcall(redis.call, 'INFO', 'server')
+	server = ok and type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+else
+	local strange = not current
+	for id in string.gmatch(server, '%w%w%w%w%w%w%w%w') do
+		strange = strange or not string.find(current.server, id, 1, true)
+	end
+	if not strange then server = current.server elseif server == '' and known then server = known.server end
+end
 local wait = ARGV[4] == '1' and now + tonumber(ARGV[5]) or 0
-if not current or current.server ~= server then
+local lost = ARGV[6] == 'lost' and known and current and known.made == current.made
+if not current or current.server ~= server or lost then
 	local gen = math.max(current and current.gen or 0, known and known.gen or 0)
 	current = { gen = gen, server = server, made = text(t[1] * 1000000 + t[2]), till = wait }
 	redis.call('DEL', KEYS[3])
@@ -57,7 +68,7 @@ if current.till > 0 and now >= current.till then current.till = 0 end
 
 local epoch = text(current.gen) .. ':' .. current.server .. ':' .. current.made .. ':' .. text(current.till)
 if epoch ~= stored then redis.call('SET', KEYS[1], epoch) end
-for i = 9, #ARGV do redis.call('ZADD', KEYS[4], text(now), ARGV[i]) end
+for i = 10, #ARGV do redis.call('ZADD', KEYS[4], text(now), ARGV[i]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', text(now - 1000))
 local reply = redis.call('ZRANGE', KEYS[4], 0, 99)
 table.insert(reply, 1, text(redis.call('ZCARD', KEYS[2])))

@@ -3,8 +3,9 @@
 --
 -- KEYS  1        the id's tombstone
 --       2, 3 ... for each budget: its counts (hash) and its leases (sorted set)
---       last     the epoch, if ARGV[1] is not empty
--- ARGV  1 epoch  2 now ('' for the server's)  3 deadline  4 id
+--       last     the epoch; not in a cluster, where it is in another slot
+-- ARGV  1 epoch; in a cluster, the servers that it speaks of
+--       2 now ('' for the server's)  3 deadline  4 id
 --       5 target: what is to be held in all  6 lease, ms  7 generation
 --       8 '1' for a reservation: the windows must hold now, and a denial is
 --       remembered unless it is for slices only; '2' if a denial is not the last
@@ -29,11 +30,14 @@ local call, format = redis.call, string.format
 local epoch, id, target, gen, mode = ARGV[1], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7]), ARGV[8]
 local budgets = (#ARGV - 8) / 6
 local tomb
-if epoch ~= '' then
+if #KEYS == 2 + 2 * budgets then
 	local got = call('MGET', KEYS[#KEYS], KEYS[1])
 	if got[1] ~= epoch then return 'E ' .. (got[1] or '') end
 	tomb = got[2]
 else
+	local ok, info = pcall(call, 'INFO', 'server')
+	local server = ok and string.match(info, 'run_id:(%w%w%w%w%w%w%w%w)')
+	if server and not string.find(epoch, server, 1, true) then return 'E' end
 	tomb = call('GET', KEYS[1])
 end
 local t = call('TIME')

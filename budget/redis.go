@@ -72,7 +72,8 @@ type Redis struct {
 	slices sliceSet
 	open   openLeases
 
-	beating  sync.Mutex // one beat at a time; guards joining
+	beating  sync.Mutex // one beat at a time
+	looked   time.Time  // when the last one began; guarded by beating
 	epoch    atomic.Pointer[epoch]
 	lastBeat atomic.Int64  // local ms
 	needed   int64         // replicas before the last loss of data; guarded by beating

@@ -50,6 +50,19 @@ func TestRedisCluster(t *testing.T) {
 	t.Run("keeps the contract", func(t *testing.T) { clusterContract(t, clusterURL(nodes)) })
 	t.Run("never overspends, also while a slot moves", func(t *testing.T) { clusterAudit(t, nodes) })
 	t.Run("outlives a crash of a node", func(t *testing.T) { clusterCrash(t, nodes) })
+	t.Run("restores what a node has lost", func(t *testing.T) {
+		clusterLoss(t, nodes, func(lost *redisServer) func() {
+			return func() { lost.do("FLUSHALL") }
+		})
+	})
+	t.Run("restores what a promoted replica has never had", func(t *testing.T) { // the last: it ends a node
+		clusterLoss(t, nodes, func(lost *redisServer) func() {
+			replica := clusterReplica(t, lost)
+			lost.do("ACL", "SETUSER", "default", "-psync", "-sync")
+			lost.do("CLIENT", "KILL", "TYPE", "replica")
+			return func() { lost.kill(); replica.do("CLUSTER", "FAILOVER", "TAKEOVER") }
+		})
+	})
 }
 
 func clusterContract(t *testing.T, url string) {
@@ -136,6 +149,58 @@ func clusterCrash(t *testing.T, nodes []*redisServer) {
 		if int64(s.Spent) != v.spent.Load() || s.Reserved != 0 {
 			t.Errorf("%s: %+v; the invoice says %d", s.Limit.Scope, s, v.spent.Load())
 		}
+	}
+}
+
+// clusterReplica starts a replica of a node.
+func clusterReplica(t *testing.T, node *redisServer) *redisServer {
+	t.Helper()
+	id := node.do("CLUSTER", "MYID").(string)
+	replica := startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+	replica.do("CLUSTER", "MEET", "127.0.0.1", node.port)
+	replica.await(func(ctx context.Context, c *redis.Client) error { return c.ClusterReplicate(ctx, id).Err() })
+	replica.await(func(ctx context.Context, c *redis.Client) error {
+		info, err := c.Info(ctx, "replication").Result()
+		if err == nil && !strings.Contains(info, "master_link_status:up") {
+			err = errors.New("no link to the master")
+		}
+		return err
+	})
+	return replica
+}
+
+// clusterLoss has the node with a budget lose what one replica knows best and
+// another is the first to ask for.
+func clusterLoss(t *testing.T, nodes []*redisServer, prepare func(*redisServer) (lose func())) {
+	config := RedisConfig{URL: clusterURL(nodes), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	a, b := newReplica(t, config), newReplica(t, config)
+	eve, all := userDay("eve", dollar), globalDay(10*dollar)
+	settle(t, reserve(t, a, 10*cent, eve, all), 10*cent)
+	settle(t, reserve(t, b, 20*cent, eve, all), 20*cent)
+	settled := reserve(t, b, 20*cent, eve, all)
+	flushed(t, a, b)
+	meet(t, a, b)
+	slot := nodes[0].do("CLUSTER", "KEYSLOT", a.views.get(eve, a.store.now()).counts).(int64)
+	lose := prepare(nodes[min(int(slot)/5461, 2)])
+	settle(t, settled, 10*cent)
+	flushed(t, b)
+	open := reserve(t, b, 40*cent, eve, all)
+	lose()
+	var err error
+	eventually(t, 5*time.Second, "an answer", func() bool {
+		_, err = a.Reserve(t.Context(), Hold{ID: NewID(), Amount: 21 * cent, Limits: []Limit{eve, all}})
+		return !errors.Is(err, ErrUnavailable)
+	})
+	var exceeded *ExceededError
+	if !errors.As(err, &exceeded) {
+		t.Errorf("21 cents of a budget with 20 left: %v", err)
+	}
+	settle(t, reserve(t, a, 20*cent, eve, all), 20*cent)
+	settle(t, open, 40*cent)
+	flushed(t, a, b)
+	got, err := a.Status(t.Context(), []Limit{eve, all})
+	if err != nil || got[0].Spent != dollar || got[1].Spent != dollar || got[0].Reserved != 0 || got[1].Reserved != 0 {
+		t.Errorf("after the recovery: %+v, %v", got, err)
 	}
 }
 

@@ -14,10 +14,11 @@ import (
 // another, so that a replica brings back what it remembers before anything is
 // admitted against counts that are too low.
 type epoch struct {
-	text string
-	gen  int64  // the last reset
-	made string // server and time: another one is another data set
-	till int64  // replicas bring back what they know until then, Redis' ms
+	text    string
+	gen     int64  // the last reset
+	servers string // run id, or of a cluster's the beginnings
+	made    string // servers and time: another one is another data set
+	till    int64  // replicas bring back what they know until then, Redis' ms
 }
 
 func parseEpoch(text string) (*epoch, error) {
@@ -30,20 +31,33 @@ func parseEpoch(text string) (*epoch, error) {
 	if err := errors.Join(err, err2); err != nil {
 		return nil, fmt.Errorf("epoch %q: %w", text, err)
 	}
-	return &epoch{text: text, gen: gen, made: f[1] + ":" + f[2], till: till}, nil
+	return &epoch{text: text, gen: gen, servers: f[1], made: f[1] + ":" + f[2], till: till}, nil
 }
 
 func (e *epoch) usable(now int64) bool { return e.text != "" && now >= e.till }
 
 // sayEpoch appends the epoch to a script's arguments. In a cluster its key is
-// in one slot and theirs are in others: there each budget's own counts say when
-// they are new.
+// in one slot and theirs are in others: there they are told which servers are
+// known, and each budget's own counts say when they are new.
 func (r *Redis) sayEpoch(c *call, e *epoch) {
+	c.epoch = e
 	if r.store.cluster {
-		c.text(&nothing)
+		c.text(&e.servers)
 		return
 	}
 	c.text(&e.text)
+}
+
+// estranged notes that a call met a server of a cluster that its epoch does not
+// speak of, or counts that a server of it has lost.
+func (r *Redis) estranged(c *call, lost bool) {
+	if !r.store.cluster || c.epoch.made != r.epoch.Load().made {
+		return
+	}
+	if lost {
+		r.store.lost.Store(c.epoch)
+	}
+	r.store.strange.Store(true)
 }
 
 // usable says whether Redis can be asked, after a look where that may change
@@ -63,13 +77,20 @@ func (r *Redis) usable(ctx context.Context) bool {
 	return r.Up() && !r.store.strange.Load()
 }
 
-// rejoin has a look at the epoch, unless another has just done so.
+// rejoin has a look at the epoch, unless another has just done so. A request
+// waits for it: no longer than for an answer.
 func (r *Redis) rejoin(ctx context.Context) {
-	before := r.epoch.Load()
-	r.beating.Lock()
+	before, asked := r.epoch.Load(), time.Now()
+	until := asked.Add(r.store.patience())
+	for !r.beating.TryLock() {
+		if time.Now().After(until) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 	defer r.beating.Unlock()
-	if r.epoch.Load() == before {
-		_ = r.beatLocked(ctx, "") // its failure shows in Up
+	if r.epoch.Load() == before && r.looked.Before(asked) {
+		_ = r.beatLocked(deadline{ctx, until}, "") // its failure shows in Up
 	}
 }
 
@@ -130,6 +151,7 @@ func (r *Redis) beat(ctx context.Context, what string, want ...string) error {
 
 func (r *Redis) beatLocked(ctx context.Context, what string, want ...string) error {
 	defer func() { r.lastBeat.Store(r.store.local()) }()
+	r.looked = time.Now()
 	ctx = context.WithValue(ctx, stranger{}, true)
 	probing := !r.store.breaker.allows()
 	next, err := r.look(ctx, what, want...)
@@ -148,8 +170,12 @@ func (r *Redis) beatLocked(ctx context.Context, what string, want ...string) err
 			v.relearn()
 		}
 		r.adopt(next)
+		made := next.made
 		if next, err = r.look(ctx, ""); err != nil { // says that we are done
 			return err
+		}
+		if next.made != made {
+			return errChanged
 		}
 	}
 	if next.text != r.epoch.Load().text {
@@ -164,8 +190,7 @@ func (r *Redis) adopt(e *epoch) {
 		r.views.turn(e.gen)
 	}
 	r.epoch.Store(e)
-	server, _, _ := strings.Cut(e.made, ":")
-	r.store.server.Store(&server)
+	r.store.server.Store(&e.servers)
 }
 
 // learn takes in a generation that another replica has begun.
@@ -187,7 +212,14 @@ func (r *Redis) learn(gen int64) {
 // look runs the beat script.
 func (r *Redis) look(ctx context.Context, what string, want ...string) (*epoch, error) {
 	old := r.epoch.Load()
-	c := newCall(beatScript, 4, 8+len(want))
+	servers, err := r.servers(ctx, old)
+	if err != nil {
+		return nil, err
+	}
+	if lost := r.store.lost.Load(); what == "" && lost != nil && lost.made == old.made {
+		what = "lost"
+	}
+	c := newCall(beatScript, 4, 9+len(want))
 	for _, key := range []string{r.epochKey, r.config.Prefix + ":{epoch}:m", r.config.Prefix + ":{epoch}:b", r.config.Prefix + ":{epoch}:w"} {
 		c.text(&key)
 	}
@@ -199,6 +231,7 @@ func (r *Redis) look(ctx context.Context, what string, want ...string) (*epoch, 
 	c.text(&what)
 	c.int(one(old.text != ""))
 	c.int(max(1, r.needed))
+	c.text(&servers)
 	for _, key := range want {
 		c.text(&key)
 	}
@@ -225,6 +258,17 @@ func (r *Redis) look(ctx context.Context, what string, want ...string) (*epoch, 
 		r.needed = replicas
 	}
 	return next, nil
+}
+
+// servers is what the beat script is told of them.
+func (r *Redis) servers(ctx context.Context, known *epoch) (string, error) {
+	switch {
+	case !r.store.cluster:
+		return "-", nil
+	case known.text != "" && !r.store.strange.Load():
+		return "", nil
+	}
+	return r.store.servers(ctx)
 }
 
 func one(b bool) int64 {
@@ -268,9 +312,23 @@ func (r *Redis) bringBack(ctx context.Context, e *epoch) error {
 	return nil
 }
 
+// restore brings back what of l's budgets is not there any more. A node of a
+// cluster that lost them lost those of others, too, of which the other replicas
+// know more.
+func (r *Redis) restore(ctx context.Context, l *redisLease) error {
+	if !r.store.cluster {
+		return r.remind(ctx, l)
+	}
+	r.rejoin(ctx)
+	for _, s := range l.shares { // of windows that have ended, too
+		s.view.relearn()
+	}
+	return nil
+}
+
 // remind tells Redis what this replica holds in l's budgets, some of whose
-// counts are not those that it knew: evicted, or lost with a cluster's node.
-// What was spent goes along with every reservation.
+// counts are not those that it knew: evicted. What was spent goes along with
+// every reservation.
 func (r *Redis) remind(ctx context.Context, l *redisLease) error {
 	b := batch{ledger: r}
 	e := r.epoch.Load()
@@ -295,6 +353,8 @@ func (r *Redis) remind(ctx context.Context, l *redisLease) error {
 	return nil
 }
 
+var errChanged = errors.New("the data set has changed again")
+
 // batch gathers calls and makes a round trip for every so many.
 type batch struct {
 	ledger *Redis
@@ -315,7 +375,8 @@ func (b *batch) send(ctx context.Context) {
 	b.err = b.ledger.store.exec(ctx, b.calls)
 	for _, c := range b.calls {
 		if b.err == nil && strings.HasPrefix(c.reply, "E") {
-			b.err = errors.New("the data set has changed again")
+			b.ledger.store.strange.Store(true)
+			b.err = errChanged
 		}
 	}
 	b.calls = b.calls[:0]

@@ -244,8 +244,14 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 		case 'E':
 			r.rejoin(ctx)
 		case 'M':
-			err = r.remind(ctx, l)
+			err = r.restore(ctx, l)
 		case 'W': // the clock is corrected, and with it the window
+		}
+		if verdict != 'D' && verdict != 'Q' { // the parts before may be held
+			l.doubt = l.doubt || target > 0 && len(calls) > 1
+			if err == nil && time.Since(began) > r.store.patience() {
+				err = errLost
+			}
 		}
 		if err != nil {
 			return unavailable(err)
@@ -262,7 +268,7 @@ func unavailable(cause error) error { return fmt.Errorf("%w: %w", ErrUnavailable
 // stands in nobody's way who would not be denied as well.
 func (l *redisLease) send(calls []*call, began time.Time) (sent []*call, err error) {
 	r := l.ledger
-	until := began.Add(max(patience, 2*r.store.timeout))
+	until := began.Add(r.store.patience())
 	for i := range calls {
 		if err := r.queue.do(calls[i:i+1:i+1], until); err != nil {
 			return nil, err
@@ -371,6 +377,9 @@ func (r *Redis) heard(c *call, shares []redisShare) (verdict byte, err error) {
 	a, ok := parseAnswer(c.reply)
 	if !ok {
 		return 0, fmt.Errorf("%w: reply %q", errCorrupt, c.reply)
+	}
+	if a.verdict == 'E' || a.verdict == 'M' {
+		r.estranged(c, a.verdict == 'M')
 	}
 	if a.verdict == 'E' {
 		return 'E', nil

@@ -19,6 +19,7 @@ type settlement struct {
 	urgent    bool // others may be refused for what it gives back
 	queued    time.Time
 	sent      time.Time // first sent; zero if it never was
+	lost      *epoch    // under which Redis had lost the counts
 	calls     []*call   // being made for it; the first is kept in one
 	one       [1]*call
 }
@@ -81,7 +82,11 @@ func (s *settlement) call(r *Redis, p *part, e *epoch, certain int64) *call {
 	for i := range p.shares {
 		v := p.shares[i].view
 		c.int(v.ends)
-		c.text(v.madeAs())
+		if s.lost != nil && s.lost.made != e.made { // they are back
+			c.text(&nothing)
+		} else {
+			c.text(v.madeAs())
+		}
 		gross, corrected := v.floors(e.gen)
 		c.int(gross)
 		c.int(corrected)
@@ -289,6 +294,10 @@ func (r *Redis) settled(s *settlement) (done bool) {
 		}
 		switch verdict {
 		case 'E':
+			r.askBeat()
+			return false
+		case 'M':
+			s.lost = c.epoch
 			r.askBeat()
 			return false
 		case 'L':

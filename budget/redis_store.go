@@ -11,7 +11,9 @@ import (
 	"log/slog"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,7 +50,8 @@ var (
 // allocation for each, and so does the room for those of two budgets.
 type call struct {
 	script *script
-	args   []any // EVALSHA, the script's name, how many keys; the keys; the rest
+	epoch  *epoch // that it was made under
+	args   []any  // EVALSHA, the script's name, how many keys; the keys; the rest
 	ints   []int64
 	reply  string
 	err    error
@@ -89,6 +92,8 @@ type store struct {
 	// is set when a connection leads to another.
 	server  atomic.Pointer[string]
 	strange atomic.Bool
+	// lost is the epoch under which a cluster's node had lost counts.
+	lost atomic.Pointer[epoch]
 
 	began  time.Time    // what the local clock counts from
 	offset atomic.Int64 // Redis' clock ahead of the local one, ms
@@ -224,6 +229,33 @@ func (s *store) greet(ctx context.Context, c *redis.Conn) error {
 	return nil
 }
 
+// servers lists a cluster's masters, by what their run ids begin with. Those
+// that do not answer are not among them.
+func (s *store) servers(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*s.timeout)
+	defer cancel()
+	var mu sync.Mutex
+	var ids []string
+	err := s.client.(*redis.ClusterClient).ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+		info, err := c.Info(ctx).Result()
+		var reply redis.Error
+		if errors.As(err, &reply) {
+			return nil // INFO may be forbidden, to the scripts as well
+		}
+		if id := infoField(info, "run_id"); len(id) >= 8 && infoField(info, "role") == "master" {
+			mu.Lock()
+			ids = append(ids, id[:8])
+			mu.Unlock()
+		}
+		return nil
+	})
+	if ids == nil && err == nil {
+		err = ctx.Err()
+	}
+	slices.Sort(ids)
+	return strings.Join(ids, ""), err
+}
+
 // stranger is the key of a context whose connections may lead to any server.
 type stranger struct{}
 
@@ -250,6 +282,9 @@ func RedisTLS(ofURL, ours *tls.Config) *tls.Config {
 	return c
 }
 
+// patience is how long a request may wait for an answer, retry and all.
+func (s *store) patience() time.Duration { return max(patience, 2*s.timeout) }
+
 func (s *store) dialTimeout() time.Duration { return min(2*s.timeout, 250*time.Millisecond) }
 
 func (s *store) poolSize() int { return min(64, max(2*inFlight, 10*runtime.GOMAXPROCS(0))) }
@@ -265,6 +300,12 @@ func (s *store) exec(ctx context.Context, calls []*call) error {
 	if earlier, ok := ctx.Deadline(); !ok || until.Before(earlier) {
 		ctx = deadline{ctx, until}
 	}
+	if s.cluster { // whose client makes several attempts, and looks at the timer only
+		until, _ := ctx.Deadline()
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, until)
+		defer cancel()
+	}
 	err := s.run(ctx, calls, false)
 	var unknown []*call
 	for _, c := range calls {
@@ -279,6 +320,9 @@ func (s *store) exec(ctx context.Context, calls []*call) error {
 	if err != nil {
 		s.count.failures.Add(1)
 		s.breaker.failed()
+		if c, ok := s.client.(*redis.ClusterClient); ok {
+			c.ReloadState(ctx) // a dead node does not say who has its slots now
+		}
 		return err
 	}
 	s.breaker.succeeded()

@@ -8,12 +8,18 @@
 --       then for each budget: end of the window, when it was made as the
 --       reservation saw it, least gross spent, least corrected
 --
--- Replies: 'E epoch', or 'S|N|L stamp generation' (settled, nothing new, too
--- late to know) and for each budget s c r e q.
+-- Replies: 'E epoch'; 'M stamp' in a cluster, where counts are not those that
+-- the caller knows; 'S|N|L stamp generation' (settled, nothing new, too late to
+-- know) and for each budget s c r e q.
 local call, format = redis.call, string.format
 local epoch, id, actual, gen = ARGV[1], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local budgets = (#ARGV - 7) / 4
-if epoch ~= '' then
+local cluster = #KEYS == 1 + 2 * budgets
+if cluster then
+	local ok, info = pcall(call, 'INFO', 'server')
+	local server = ok and string.match(info, 'run_id:(%w%w%w%w%w%w%w%w)')
+	if server and not string.find(epoch, server, 1, true) then return 'E' end
+else
 	local current = call('GET', KEYS[#KEYS])
 	if current ~= epoch then return 'E ' .. (current or '') end
 end
@@ -93,7 +99,12 @@ local function charge(b, i)
 end
 
 local all, answer = {}, 'S'
-for i = 0, budgets - 1 do all[i + 1] = read(i) end
+for i = 0, budgets - 1 do
+	local b, made = read(i), ARGV[9 + 4 * i]
+	-- Without a cluster that is but one budget, evicted: all else has the epoch.
+	if cluster and made ~= '' and made ~= b.e then return 'M ' .. stamp end
+	all[i + 1] = b
+end
 if call('SET', KEYS[1], ARGV[7], 'NX', 'PX', 300000) then
 	for i, b in ipairs(all) do
 		if b.stale then answer = 'L' else charge(b, i - 1) end
