@@ -32,7 +32,9 @@ const (
 type RedisConfig struct {
 	// URL is redis://, rediss:// or unix://. More addresses of a cluster follow
 	// as ?addr=host:port, ?cluster=true says that a single one is a cluster's;
-	// ?master_name=NAME makes it a sentinel's address.
+	// ?master_name=NAME makes it a sentinel's address. User and password before
+	// a sentinel's host are the sentinels'; ?username= and ?password= are those
+	// of the servers that they watch.
 	URL string
 	// TLS is for rediss://; nil means the system's authorities and no
 	// certificate of this process.
