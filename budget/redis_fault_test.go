@@ -732,6 +732,27 @@ func TestRedisBoundedAdmitsOnlyWhatWasSetAside(t *testing.T) {
 	})
 }
 
+// A slice whose lease runs out while Redis is away is charged in full. Once
+// Redis is back its replica takes that back, though the slice is in use.
+func TestRedisIsAwayForLongerThanALease(t *testing.T) {
+	s := startRedis(t, "--appendonly", "yes")
+	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossBounded, Lease: time.Second})
+	limit := userDay("ann", dollar)
+	settle(t, reserve(t, r, 5*cent, limit), 5*cent)
+	eventually(t, 5*time.Second, "slice", func() bool { return len(r.slices.list()) == 1 })
+	flushed(t, r)
+	s.kill()
+	time.Sleep(1100 * time.Millisecond)
+	s.start()
+	eventually(t, 5*time.Second, "the charge taken back", func() bool {
+		if held, err := r.Reserve(t.Context(), Hold{ID: NewID(), Amount: cent, Limits: []Limit{limit}}); err == nil {
+			settle(t, held, 0)
+		}
+		got, err := r.Status(t.Context(), []Limit{limit})
+		return err == nil && r.Up() && len(r.slices.list()) == 1 && got[0].Spent == 5*cent
+	})
+}
+
 func TestRedisGivesSlicesBack(t *testing.T) {
 	s := startRedis(t)
 	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossBounded, Timeout: patient}

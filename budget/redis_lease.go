@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,8 @@ type redisLease struct {
 	local  Nanodollars // held against slices
 	slices []*slice    // that local is held against
 	done   bool
+
+	ranOut atomic.Bool // seen when it was to be renewed
 }
 
 // redisShare is a limit and the view of its budget.

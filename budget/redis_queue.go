@@ -302,6 +302,8 @@ func (r *Redis) settled(s *settlement) (done bool) {
 			return false
 		case 'L':
 			r.store.count.late.Add(1)
+		case 'W':
+			s.lease.ranOut.Store(true)
 		}
 	}
 	if s.renew {

@@ -172,7 +172,8 @@ func (s *sliceSet) list() []*slice {
 }
 
 // keep renews slices in use, and gives back those that are idle, spent in part
-// during a loss, or wanted by others.
+// during a loss, or wanted by others; those, too, whose leases ran out in a
+// loss: they are charged until they are settled.
 func (s *sliceSet) keep(r *Redis) {
 	now := time.Now()
 	r.beating.Lock()
@@ -180,7 +181,7 @@ func (s *sliceSet) keep(r *Redis) {
 	r.beating.Unlock()
 	for _, have := range s.list() {
 		s.mu.Lock()
-		idle := now.Sub(have.used) > sliceIdle || have.spent > 0
+		idle := now.Sub(have.used) > sliceIdle || have.spent > 0 || have.lease.ranOut.Load()
 		due := now.Sub(have.renewed) > r.config.Lease/3
 		if due {
 			have.renewed = now
