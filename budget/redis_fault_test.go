@@ -804,6 +804,22 @@ func TestRedisSettlesBeforeItCloses(t *testing.T) {
 	s.signal(syscall.SIGCONT)
 }
 
+func TestNobodyWaitsLongForWhatCannotBeSettled(t *testing.T) {
+	s := startRedis(t)
+	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed})
+	held := reserve(t, r, cent, userDay("ann", dollar))
+	s.kill()
+	settle(t, held, cent)
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 50 {
+		r.store.breaker.probed(true)
+		if r.queue.progress(done) == nil {
+			t.Fatal("one who has waited long enough is to wait on")
+		}
+	}
+}
+
 func TestRedisURLs(t *testing.T) {
 	socket := socketPath(t)
 	s := startRedis(t, "--unixsocket", socket)

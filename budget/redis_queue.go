@@ -392,11 +392,10 @@ func (q *queue) progress(ctx context.Context) error {
 	}
 	select {
 	case <-ctx.Done():
-		return context.Cause(ctx)
 	case <-changed:
 	case <-time.After(20 * time.Millisecond):
 	}
-	return nil
+	return context.Cause(ctx) // also where several are ready
 }
 
 // end lets nothing more in.
