@@ -41,13 +41,13 @@ else
 	end
 	if not strange then server = current.server elseif server == '' and known then server = known.server end
 end
-local wait = ARGV[4] == '1' and now + tonumber(ARGV[5]) or 0
+local wait = (known or current) and now + tonumber(ARGV[5]) or 0
 local lost = ARGV[6] == 'lost' and known and current and known.made == current.made
 if not current or current.server ~= server or lost then
 	local gen = math.max(current and current.gen or 0, known and known.gen or 0)
 	current = { gen = gen, server = server, made = text(t[1] * 1000000 + t[2]), till = wait }
 	redis.call('DEL', KEYS[3])
-elseif known and ARGV[4] == '1' and (known.made ~= current.made or known.server ~= server) and current.till == 0 then
+elseif known and ARGV[4] == '1' and (known.made ~= current.made or known.server ~= server) and now >= current.till then
 	current.till = wait
 	redis.call('DEL', KEYS[3])
 end

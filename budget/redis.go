@@ -78,7 +78,8 @@ type Redis struct {
 	looked   time.Time  // when the last one began; guarded by beating
 	epoch    atomic.Pointer[epoch]
 	lastBeat atomic.Int64  // local ms
-	needed   int64         // replicas before the last loss of data; guarded by beating
+	brought  string        // the data set that it brought back into what it knew; guarded by beating
+	needed   int64         // replicas before the last loss of data, or unknown; guarded by beating
 	wanted   []string      // budgets of which slices are wanted; guarded by beating
 	told     atomic.Bool   // what the log was told last: lost
 	kick     chan struct{} // asks for a beat
@@ -106,6 +107,9 @@ const (
 	// After a loss of data the replicas get this long to bring back what they
 	// know, less if all have done so.
 	recoveryWait = 1500 * time.Millisecond
+	// As many replicas there are not: who has not seen how many there were waits
+	// for all of that time.
+	unknown = 1 << 30
 	// A settle whose fate is unknown is sent as certain for this long, a little
 	// less than its tombstone lives.
 	certainFor = 4 * time.Minute
@@ -114,6 +118,21 @@ const (
 // NewRedis makes a ledger. A Redis that does not answer is no error: the
 // policy for its loss applies until it does.
 func NewRedis(c RedisConfig) (*Redis, error) {
+	r, err := newRedis(c)
+	if err != nil {
+		return nil, err
+	}
+	_ = r.beat(context.Background(), "") // tried again by the loop
+	r.report()
+	r.stopped.Go(r.beatLoop)
+	r.stopped.Go(r.queue.loop)
+	r.stopped.Go(func() { r.slices.loop(r) })
+	r.stopped.Go(func() { r.store.inspect(r.log) })
+	return r, nil
+}
+
+// newRedis makes a ledger that does nothing by itself yet.
+func newRedis(c RedisConfig) (*Redis, error) {
 	if c.Prefix == "" {
 		c.Prefix = "router"
 	}
@@ -133,7 +152,7 @@ func NewRedis(c RedisConfig) (*Redis, error) {
 		c.Logger = slog.Default()
 	}
 	r := &Redis{
-		config: c, log: c.Logger, self: NewID(), freshFor: beatEvery,
+		config: c, log: c.Logger, self: NewID(), freshFor: beatEvery, needed: unknown,
 		epochKey: c.Prefix + ":{epoch}:e", kick: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	var err error
@@ -146,12 +165,6 @@ func NewRedis(c RedisConfig) (*Redis, error) {
 	r.slices.byView = map[*view]*slice{}
 	r.slices.asked = make(chan *redisLease, slicesInFlight)
 	r.open.byID = map[string]openLease{}
-	_ = r.beat(context.Background(), "") // tried again by the loop
-	r.report()
-	r.stopped.Go(r.beatLoop)
-	r.stopped.Go(r.queue.loop)
-	r.stopped.Go(func() { r.slices.loop(r) })
-	r.stopped.Go(func() { r.store.inspect(r.log) })
 	return r, nil
 }
 

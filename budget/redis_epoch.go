@@ -171,6 +171,7 @@ func (r *Redis) beatLocked(ctx context.Context, what string, want ...string) err
 		}
 		r.adopt(next)
 		made := next.made
+		r.brought = made
 		if next, err = r.look(ctx, ""); err != nil { // says that we are done
 			return err
 		}
@@ -229,7 +230,7 @@ func (r *Redis) look(ctx context.Context, what string, want ...string) (*epoch, 
 	c.int(one(r.remembers()))
 	c.int(recoveryWait.Milliseconds())
 	c.text(&what)
-	c.int(one(old.text != ""))
+	c.int(one(r.brought == old.made))
 	c.int(max(1, r.needed))
 	c.text(&servers)
 	for _, key := range want {
@@ -254,7 +255,7 @@ func (r *Redis) look(ctx context.Context, what string, want ...string) (*epoch, 
 	r.store.heard(now)
 	r.wanted = reply[3:]
 	// Not while the replicas come back one by one.
-	if old.text == "" || next.made == old.made && next.till == 0 {
+	if next.till == 0 && (old.text == "" || next.made == old.made) {
 		r.needed = replicas
 	}
 	return next, nil

@@ -224,6 +224,41 @@ func TestANewReplicaIsNotMisledAfterALossOfData(t *testing.T) {
 	}
 }
 
+// Whoever looks first after a loss of data may know of nothing, or have come
+// just now: the others are waited for all the same.
+func TestAReplicaWithoutMemoriesWaitsForTheOthers(t *testing.T) {
+	s := startRedis(t)
+	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Lease: testLease,
+		Timeout: patient, Logger: slog.New(slog.DiscardHandler)}
+	replica := func() *Redis { // that looks only when it is told to
+		r, err := newRedis(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = r.Close(t.Context()) })
+		return r
+	}
+	spender, other := replica(), replica()
+	meet(t, spender, other)
+	limit := userDay("ann", dollar)
+	settle(t, reserve(t, spender, dollar, limit), dollar)
+	flushed(t, spender)
+	s.do("FLUSHALL")
+	newcomer := replica()
+	for _, r := range []*Redis{other, newcomer, newcomer, other} {
+		if err := r.beat(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		if r.Up() {
+			t.Fatal("a replica is up before the one that knows what was spent has looked")
+		}
+	}
+	meet(t, spender, other, newcomer)
+	for _, r := range []*Redis{other, newcomer} {
+		refuse(t, r, cent, limit)
+	}
+}
+
 func TestRedisRestartedFromAnOldSnapshot(t *testing.T) {
 	s := startRedis(t)
 	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: 200 * time.Millisecond}

@@ -56,6 +56,12 @@ func startRedis(t testing.TB, args ...string) *redisServer {
 func (s *redisServer) start() {
 	s.t.Helper()
 	s.launch(needRedis(s.t))
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if c, err := net.Dial("tcp", s.addr()); err == nil { // sooner than a client dials again
+			_ = c.Close()
+			break
+		}
+	}
 	s.await(func(ctx context.Context, c *redis.Client) error {
 		if err := c.Ping(ctx).Err(); err != nil && !redis.HasErrorPrefix(err, "NOAUTH") {
 			return err
