@@ -2,7 +2,9 @@
 -- generation:server:made:until - the time of the last reset, the server's run
 -- id (a cluster's, of all its masters), when the epoch was made, and the time
 -- until which the replicas that know more than this data set are given to bring
--- it back. It has no expiry: a reset must outlive every replica's memory.
+-- it back. Whoever comes first, also if it knows nothing, waits for them; only a
+-- data set without an epoch cannot be told from a new one. It has no expiry: a
+-- reset must outlive every replica's memory.
 --
 -- KEYS  1 the epoch  2 the replicas seen lately (sorted set)
 --       3 the replicas that brought back what they know (hash)

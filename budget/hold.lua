@@ -11,7 +11,7 @@
 --       remembered unless it is for slices only; '2' if a denial is not the last
 --       word; '3' if it is in any case; '0' for an extension; 't' to give back
 --       what is held beyond the target; 'b' to bring back what Redis has lost,
---       whatever the limit and the deadline
+--       whatever the limit and the deadline, with its lease begun anew
 --       then for each budget: limit ('' if soft), start and end of the window,
 --       least gross spent, least corrected, when it was made as far as the
 --       caller knows, or ''
@@ -200,7 +200,7 @@ if target > 0 then
 end
 -- What can fail, on a key of another type, comes before all that counts.
 for _, b in ipairs(all) do
-	if answer == 'A' and b.extra > 0 then
+	if answer == 'A' and b.extra > 0 or mode == 'b' and b.held > 0 then
 		make(b)
 		call('ZADD', b.z, text(ends), id)
 	end

@@ -36,6 +36,19 @@ func parseEpoch(text string) (*epoch, error) {
 
 func (e *epoch) usable(now int64) bool { return e.text != "" && now >= e.till }
 
+// current is the epoch for what is sent now: one that scripts refuse while the
+// replicas bring back what they know, for a charge that came before that would
+// vanish in it.
+func (r *Redis) current() *epoch {
+	e := r.epoch.Load()
+	if e.usable(r.store.now()) {
+		return e
+	}
+	none := *e
+	none.text, none.servers = "none", "none"
+	return &none
+}
+
 // sayEpoch appends the epoch to a script's arguments. In a cluster its key is
 // in one slot and theirs are in others: there they are told which servers are
 // known, and each budget's own counts say when they are new.

@@ -224,41 +224,6 @@ func TestANewReplicaIsNotMisledAfterALossOfData(t *testing.T) {
 	}
 }
 
-// Whoever looks first after a loss of data may know of nothing, or have come
-// just now: the others are waited for all the same.
-func TestAReplicaWithoutMemoriesWaitsForTheOthers(t *testing.T) {
-	s := startRedis(t)
-	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Lease: testLease,
-		Timeout: patient, Logger: slog.New(slog.DiscardHandler)}
-	replica := func() *Redis { // that looks only when it is told to
-		r, err := newRedis(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = r.Close(t.Context()) })
-		return r
-	}
-	spender, other := replica(), replica()
-	meet(t, spender, other)
-	limit := userDay("ann", dollar)
-	settle(t, reserve(t, spender, dollar, limit), dollar)
-	flushed(t, spender)
-	s.do("FLUSHALL")
-	newcomer := replica()
-	for _, r := range []*Redis{other, newcomer, newcomer, other} {
-		if err := r.beat(t.Context(), ""); err != nil {
-			t.Fatal(err)
-		}
-		if r.Up() {
-			t.Fatal("a replica is up before the one that knows what was spent has looked")
-		}
-	}
-	meet(t, spender, other, newcomer)
-	for _, r := range []*Redis{other, newcomer} {
-		refuse(t, r, cent, limit)
-	}
-}
-
 func TestRedisRestartedFromAnOldSnapshot(t *testing.T) {
 	s := startRedis(t)
 	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: 200 * time.Millisecond}
@@ -292,6 +257,158 @@ func TestRedisRestartedFromAnOldSnapshot(t *testing.T) {
 	if got, _ := a.Status(t.Context(), []Limit{limit}); got[0].Spent != 96*cent || got[0].Reserved != 0 {
 		t.Errorf("after the lease has ended: %+v", got)
 	}
+}
+
+// Replicas that know nothing of the money that an old snapshot lacks wait for
+// those that do, and do not count as one of them.
+func TestReplicasThatKnowNothingWaitForThoseThatDo(t *testing.T) {
+	s := startRedis(t)
+	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	a, b, idle := quietReplica(t, config), quietReplica(t, config), quietReplica(t, config)
+	meet(t, a, b, idle)
+	limit := userDay("ann", dollar)
+	s.do("SAVE")
+	settle(t, reserve(t, a, 20*cent, limit), 20*cent)
+	settle(t, reserve(t, b, 80*cent, limit), 80*cent)
+	flushed(t, a, b)
+	s.kill()
+	s.start()
+	fresh := quietReplica(t, config)
+	meet(t, idle, fresh, a) // as many as there were
+	for _, r := range []*Redis{idle, fresh, a} {
+		wantUnavailable(t, r, limit)
+	}
+	meet(t, b, idle, fresh, a)
+	for _, r := range []*Redis{idle, fresh, a, b} {
+		refuse(t, r, 1, limit)
+	}
+
+	// Nor does one that was not there before a second loss.
+	s.do("SAVE")
+	settle(t, reserve(t, b, cent, userDay("bob", cent)), cent)
+	flushed(t, b)
+	s.kill()
+	s.start()
+	last := quietReplica(t, config)
+	last.store.shift.Add(10_000) // the others have not been seen for long
+	meet(t, last)
+	s.kill()
+	s.start()
+	meet(t, last)
+	wantUnavailable(t, last, userDay("bob", cent))
+}
+
+// What waits to be settled does not go along with a request that was let in
+// before Redis lost its data, as long as not all have brought back theirs.
+func TestNothingIsSettledWhileReplicasBringBack(t *testing.T) {
+	s := startRedis(t)
+	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	a, b := quietReplica(t, config), quietReplica(t, config)
+	meet(t, a, b)
+	limit := userDay("ann", dollar)
+	open := reserve(t, a, 10*cent, limit)
+	settle(t, reserve(t, b, 80*cent, limit), 80*cent)
+	flushed(t, b)
+	s.do("FLUSHALL")
+	settle(t, open, 5*cent)
+	meet(t, a)
+	if err := a.queue.do(nil, time.Now().Add(patient)); err != nil {
+		t.Fatal(err)
+	}
+	meet(t, b, a)
+	flushed(t, a)
+	if got, _ := b.Status(t.Context(), []Limit{limit}); got[0].Spent != 85*cent || got[0].Reserved != 0 {
+		t.Errorf("after the recovery: %+v; want 85 cents spent", got)
+	}
+}
+
+// A lease whose renewal is lost with the data is begun anew, before it seems to
+// have run out and to have been charged to what a reset forgave.
+func TestRedisLosesTheRenewalOfALease(t *testing.T) {
+	s := startRedis(t)
+	r := quietReplica(t, RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient})
+	pass := func(d time.Duration) { r.store.shift.Add(d.Milliseconds()) }
+	pass(time.Second) // the clock that is told from now on
+	meet(t, r)
+	limit := userDay("ann", dollar)
+	held := reserve(t, r, 70*cent, limit)
+	s.do("SAVE")
+	pass(testLease / 2)
+	if err := held.Renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	flushed(t, r)
+	pass(testLease * 3 / 4)
+	if err := r.Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.kill()
+	s.start()
+	meet(t, r)
+	refuse(t, r, 31*cent, limit)
+	settle(t, held, 60*cent)
+	flushed(t, r)
+	if got, _ := r.Status(t.Context(), []Limit{limit}); got[0].Spent != 60*cent || got[0].Reserved != 0 {
+		t.Errorf("after the recovery: %+v", got)
+	}
+}
+
+// What a late settle gives back of a lease that ran out is given back once,
+// though another replica has seen that and Redis forgets it.
+func TestRedisLosesASettleWhoseReplyWasLost(t *testing.T) {
+	s := startRedis(t)
+	addr, deaf := s.addr(), atomic.Bool{}
+	config := RedisConfig{URL: "redis://" + lossyProxy(t, addr, deaf.Load), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	a := quietReplica(t, config)
+	config.URL = s.url()
+	b := quietReplica(t, config)
+	meet(t, a, b)
+	limit := userDay("ann", dollar)
+	settle(t, reserve(t, b, 50*cent, limit), 50*cent)
+	held := reserve(t, a, 10*cent, limit)
+	flushed(t, b)
+	a.store.shift.Add((2 * testLease).Milliseconds())
+	b.store.shift.Add((2 * testLease).Milliseconds())
+	wantSpent := func(want Nanodollars) {
+		t.Helper()
+		if got, _ := b.Status(t.Context(), []Limit{limit}); got[0].Spent != want || got[0].Reserved != 0 {
+			t.Errorf("%+v; want %d spent", got, want)
+		}
+	}
+	wantSpent(60 * cent)
+	s.do("SAVE")
+	deaf.Store(true)
+	settle(t, held, 4*cent)
+	a.queue.send()
+	wantSpent(54 * cent)
+	s.kill()
+	s.start()
+	deaf.Store(false)
+	meet(t, a, b)
+	flushed(t, a)
+	wantSpent(54 * cent)
+}
+
+// A replica that comes late has the others wait, too, though their time for
+// that is over.
+func TestAReplicaComesLateToALossOfData(t *testing.T) {
+	s := startRedis(t)
+	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	a, late := quietReplica(t, config), quietReplica(t, config)
+	meet(t, a, late)
+	limit := userDay("ann", dollar)
+	settle(t, reserve(t, late, dollar, limit), dollar)
+	settle(t, reserve(t, a, cent, userDay("bob", dollar)), cent)
+	flushed(t, a, late)
+	s.do("FLUSHALL")
+	meet(t, a)
+	a.store.shift.Add(2 * recoveryWait.Milliseconds())
+	late.store.shift.Add(2 * recoveryWait.Milliseconds())
+	if err := late.beat(t.Context(), ""); err != nil || late.Up() {
+		t.Errorf("the late one looks: %v; it does not wait for the other: %v", err, late.Up())
+	}
+	meet(t, a, late)
+	refuse(t, a, 1, limit)
 }
 
 // A dead replica's lease that ran out while Redis was away is charged to all of

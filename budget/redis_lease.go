@@ -300,8 +300,9 @@ func (l *redisLease) mode(final, last bool) *string {
 // holds are what asks for target: one call for each part.
 func (l *redisLease) holds(target Nanodollars, mode *string) []*call {
 	calls := make([]*call, len(l.parts))
+	e := l.ledger.current()
 	for i := range l.parts {
-		calls[i] = l.ledger.holdCall(&l.parts[i], l.ledger.epoch.Load(), &l.ID, target, mode)
+		calls[i] = l.ledger.holdCall(&l.parts[i], e, &l.ID, target, mode)
 	}
 	return calls
 }

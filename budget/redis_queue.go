@@ -19,6 +19,7 @@ type settlement struct {
 	urgent    bool // others may be refused for what it gives back
 	queued    time.Time
 	sent      time.Time // first sent; zero if it never was
+	sentTo    string    // the data set that it was first sent to
 	lost      *epoch    // under which Redis had lost the counts
 	calls     []*call   // being made for it; the first is kept in one
 	one       [1]*call
@@ -40,9 +41,14 @@ func (s *settlement) pend(sign Nanodollars) {
 // prepare makes the calls that tell Redis, one for each part.
 func (s *settlement) prepare(r *Redis) []*call {
 	calls := s.one[:0]
-	e := r.epoch.Load()
+	e := r.current()
 	certain := int64(1)
-	if !s.sent.IsZero() && time.Since(s.sent) > certainFor {
+	switch {
+	case s.sent.IsZero():
+		s.sentTo = e.made
+	case s.sentTo != e.made:
+		certain = 2
+	case time.Since(s.sent) > certainFor:
 		certain = 0
 	}
 	for i := range s.parts {

@@ -179,6 +179,23 @@ func newReplica(t testing.TB, c RedisConfig) *Redis {
 	return r
 }
 
+// quietReplica makes a ledger that does nothing by itself: it beats and sends
+// when it is told to.
+func quietReplica(t testing.TB, c RedisConfig) *Redis {
+	t.Helper()
+	c.Lease = testLease
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	r, err := newRedis(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.freshFor = -1
+	close(r.stop) // it waits for no other
+	return r
+}
+
 // redisStage is two replicas with a prefix of their own.
 func redisStage(t testing.TB, c RedisConfig) stage {
 	t.Helper()

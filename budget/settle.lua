@@ -3,7 +3,9 @@
 --
 -- KEYS  as for hold.lua
 -- ARGV  1 epoch  2 now  3 id  4 actual  5 generation
---       6 '1' if it is too early for an earlier call's tombstone to have gone
+--       6 '1' if it is too early for an earlier call's tombstone to have gone;
+--       '2' if a data set that is lost may have counted an earlier call: what is
+--       given back by it may be known, and is not given back again
 --       7 the tombstone: S when settled, D when the id was never admitted
 --       then for each budget: end of the window, when it was made as the
 --       reservation saw it, least gross spent, least corrected
@@ -50,7 +52,7 @@ local function read(i)
 		if number(of) == b.n then b.charged = number(amount) end
 	end
 	b.known = v[7] or v[8]
-	b.stale = not b.known and b.e ~= '' and b.e == ARGV[9 + 4 * i] and ARGV[6] ~= '1'
+	b.stale = not b.known and b.e ~= '' and b.e == ARGV[9 + 4 * i] and ARGV[6] == '0'
 	b.floor = b.n == nil or b.n == gen
 	return b
 end
@@ -79,6 +81,7 @@ local function charge(b, i)
 		end
 	end
 	local cost = actual - b.charged
+	if cost < 0 and ARGV[6] == '2' then cost = 0 end
 	local field = cost < 0 and 'c' or 's'
 	local sum = cost < 0 and b.c - cost or b.s + cost
 	if cost < 0 then b.c = sum else b.s = sum end
