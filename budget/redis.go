@@ -105,8 +105,10 @@ const (
 	// Counts that cannot be read are logged no more often.
 	alarmEvery = 10 * time.Second
 	// After a loss of data the replicas get this long to bring back what they
-	// know, less if all have done so.
-	recoveryWait = 1500 * time.Millisecond
+	// know, less if all have done so. One may find Redis so much later than
+	// another: go-redis dials once a second when it has failed often, and the
+	// breaker probes every 0.8 seconds.
+	recoveryWait = 2 * time.Second
 	// As many replicas there are not: who has not seen how many there were waits
 	// for all of that time.
 	unknown = 1 << 30

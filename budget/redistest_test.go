@@ -183,17 +183,23 @@ func newReplica(t testing.TB, c RedisConfig) *Redis {
 // when it is told to.
 func quietReplica(t testing.TB, c RedisConfig) *Redis {
 	t.Helper()
-	c.Lease = testLease
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	r, err := newRedis(c)
+	c.Logger = slog.New(slog.DiscardHandler)
+	r, err := newQuiet(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.freshFor = -1
-	close(r.stop) // it waits for no other
+	t.Cleanup(func() { _ = r.store.client.Close() })
 	return r
+}
+
+func newQuiet(c RedisConfig) (*Redis, error) {
+	c.Lease = testLease
+	r, err := newRedis(c)
+	if err == nil {
+		r.freshFor = -1
+		close(r.stop) // it waits for no other
+	}
+	return r, err
 }
 
 // redisStage is two replicas with a prefix of their own.
