@@ -119,7 +119,7 @@ var faults = []fault{
 		if err := s.redis.launch(); err != nil {
 			return err
 		}
-		time.Sleep(2 * time.Second) // longer than replicas take to bring back what they know
+		time.Sleep(2500 * time.Millisecond) // longer than replicas take to bring back what they know
 		return nil
 	}, loses: true},
 }
