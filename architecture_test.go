@@ -15,25 +15,31 @@ import (
 
 const module = "github.com/inference-router/inference-router"
 
-// graph is who may import whom, within the module: three leaves and a trunk.
+// graph is who may import whom, within the module: main, the command line, and
+// below it configuration and proxy, which stand on three leaves.
 var graph = map[string][]string{
-	"":                             {"proxy", "proxy/upstream", "routing", "budget", "translate"},
-	"proxy":                        {"translate", "routing", "budget"},
-	"proxy/upstream":               {"translate"},
-	"translate":                    {},
-	"routing":                      {},
-	"budget":                       {},
-	"proxy/conformance":            {"proxy/upstream/anthropictest", "proxy/upstream/bedrocktest"}, // test support
+	"":                 {"internal/command"},
+	"internal/command": {"internal/config", "proxy", "proxy/upstream", "routing", "budget", "translate"},
+	"internal/config":  {"budget", "translate"},
+	"proxy":            {"translate", "routing", "budget"},
+	"proxy/upstream":   {"translate"},
+	"translate":        {},
+	"routing":          {},
+	"budget":           {},
+
+	// Test support.
+	"internal/testkit":             {},
+	"proxy/conformance":            {"proxy/upstream/anthropictest", "proxy/upstream/bedrocktest"},
 	"proxy/upstream/anthropictest": {},
 	"proxy/upstream/bedrocktest":   {},
 }
 
 // vendors are libraries that one place alone speaks to.
 var vendors = map[string][]string{
-	"github.com/redis/go-redis":   {"budget/redis", "routing/redis", "redis.go"},
+	"github.com/redis/go-redis":   {"budget/redis", "routing/redis", "internal/config/redis.go"},
 	"github.com/aws/":             {"proxy/upstream/bedrock", "translate/bedrock"},
 	"github.com/labstack/echo":    {"proxy/"},
-	"github.com/goccy/go-yaml":    {"config.go", "decode.go", "problem.go", "env.go", "validate.go"},
+	"github.com/goccy/go-yaml":    {"internal/config/"},
 	"github.com/openai/openai-go": {},
 	"github.com/prometheus/":      {"proxy/"},
 	"github.com/swaggest/swgui":   {"proxy/docs.go"},

@@ -1,0 +1,56 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/inference-router/inference-router/internal/config"
+
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/routing"
+)
+
+// openRedis has the replicas share their budgets and their latencies. A Redis
+// that does not answer is no error: redis.on_loss applies until it does.
+func (b *builder) openRedis(c *config.Config) error {
+	address := c.Redis.URL.Reveal()
+	secure, err := c.Redis.TLS()
+	if err != nil {
+		return err
+	}
+	ledger, err := budget.NewRedis(budget.RedisConfig{
+		URL:    address,
+		TLS:    secure,
+		Prefix: c.Redis.Prefix,
+		OnLoss: budget.OnLoss(c.Redis.OnLoss),
+		Lease:  time.Duration(c.Redis.Lease),
+		Logger: b.log,
+	})
+	if err != nil {
+		return config.Problems{c.Problem("redis.url", "%v", err)}
+	}
+	b.ledger, b.storeUp = ledger, ledger.Up
+	b.atEnd(func(ctx context.Context) error { return ledger.Close(ctx) })
+
+	client, err := config.RedisClient(address, secure)
+	if err != nil {
+		return config.Problems{c.Problem("redis.url", "%v", err)}
+	}
+	shared, err := routing.NewShared(routing.SharedConfig{Client: client, Prefix: c.Redis.Prefix, Logger: b.log, State: b.state})
+	if err != nil {
+		return errors.Join(err, client.Close())
+	}
+	running, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		shared.Run(running)
+	}()
+	b.atEnd(func(context.Context) error {
+		stop()
+		<-done
+		return client.Close()
+	})
+	return nil
+}

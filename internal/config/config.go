@@ -1,0 +1,534 @@
+package config
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/translate"
+)
+
+// Config is config.yaml. A section that is left out has the defaults of
+// setDefaults; config.yaml explains every key.
+type Config struct {
+	Server     Server     `yaml:"server"`
+	Identity   Identity   `yaml:"identity"`
+	Tiers      Tiers      `yaml:"tiers"`
+	Fallback   string     `yaml:"fallback"` // a tier's name; the first tier when left out
+	Strategy   []Strategy `yaml:"strategy"` // complexity when left out
+	Budgets    []Budget   `yaml:"budgets"`
+	Models     Models     `yaml:"models"`
+	Redis      Redis      `yaml:"redis"`
+	Timeouts   Timeouts   `yaml:"timeouts"`
+	Retries    Retries    `yaml:"retries"`
+	Log        Log        `yaml:"log"`
+	Embeddings []Upstream `yaml:"embeddings"`
+	Translate  Translate  `yaml:"translate"`
+
+	File string           // the file it was read from, for messages
+	at   map[string]place // by dotted key
+}
+
+// Server says where to listen and how much to take.
+type Server struct {
+	Listen       string   `yaml:"listen"`       // host:port or unix:/path
+	AdminListen  string   `yaml:"admin_listen"` // "" = admin routes on Listen
+	MaxBodyBytes int64    `yaml:"max_body_bytes"`
+	DrainTimeout Duration `yaml:"drain_timeout"` // how long running requests may go on after SIGTERM
+	DrainDelay   Duration `yaml:"drain_delay"`   // how long new ones are still taken after it
+	Hosts        []string `yaml:"hosts"`         // further values of Host that a loopback listener answers
+}
+
+// Identity says whose word on who is spending is believed.
+type Identity struct {
+	Mode         string       `yaml:"mode" oneof:"sidecar,trusted_proxy,keys,signed"`
+	Anonymous    string       `yaml:"anonymous" oneof:"allow,reject"`
+	TrustedCIDRs []string     `yaml:"trusted_cidrs"`
+	SigningKeys  []SigningKey `yaml:"signing_keys"`
+	Keys         []Key        `yaml:"keys"`
+}
+
+// SigningKey verifies X-Router-Signature.
+type SigningKey struct {
+	ID     string           `yaml:"id"`
+	Secret translate.Secret `yaml:"secret"`
+}
+
+// Key is a caller's API key: itself, or its SHA-256 in hex.
+type Key struct {
+	Name   string           `yaml:"name"`
+	Key    translate.Secret `yaml:"key"`
+	SHA256 translate.Secret `yaml:"sha256"`
+	User   string           `yaml:"user"`  // "*" lets the header choose; "" is the key's name
+	Tiers  []string         `yaml:"tiers"` // nil means all
+	Budget *USD             `yaml:"budget_usd_per_day"`
+	Admin  bool             `yaml:"admin"`
+}
+
+// Tiers are the tiers from least to most capable.
+type Tiers []Tier
+
+// Tier is a list of upstreams that are good enough for the same requests. It is
+// written as the bare list, or as a mapping of the fields below.
+type Tier struct {
+	Name            string
+	Upstreams       []Upstream `yaml:"upstreams"`
+	Balance         string     `yaml:"balance" oneof:"ordered,weighted,fastest"`
+	MaxOutputTokens int64      `yaml:"max_output_tokens"` // 0 means no limit of ours
+}
+
+// Upstream is a model at a provider.
+type Upstream struct {
+	Name            string                      `yaml:"name"` // provider/model when left out
+	Provider        string                      `yaml:"provider"`
+	Model           string                      `yaml:"model"`
+	BaseURL         string                      `yaml:"base_url"` // of an OpenAI-compatible API
+	APIKey          translate.Secret            `yaml:"api_key"`  // "client" forwards the caller's own
+	Region          string                      `yaml:"region"`   // of Bedrock
+	Profile         string                      `yaml:"profile"`  // of the AWS configuration
+	Endpoint        string                      `yaml:"endpoint"` // another root for Bedrock or Anthropic
+	Headers         map[string]translate.Secret `yaml:"headers"`
+	Weight          int                         `yaml:"weight"` // for balance: weighted
+	Price           *Price                      `yaml:"price"`
+	MaxOutputTokens int64                       `yaml:"max_output_tokens"`
+	Params          Params                      `yaml:"params"`
+	Timeouts        Timeouts                    `yaml:"timeouts"` // zero fields are those of the top level
+	Capabilities    Capabilities                `yaml:"capabilities"`
+	OnAbort         string                      `yaml:"on_abort" oneof:"cancel,drain"`
+
+	Path   string // dotted, such as tiers.fast[0]; for messages
+	Billed budget.Price
+	// Guessed says why Billed is not this model's own price; "" when it is.
+	Guessed string
+}
+
+// Price is in US dollars per million tokens, exact to the nano-dollar.
+type Price struct {
+	Input       *USD `yaml:"input"`
+	Output      *USD `yaml:"output"`
+	CachedInput *USD `yaml:"cached_input"`
+	CacheWrite  *USD `yaml:"cache_write"`
+}
+
+// Params are request fields that an upstream always gets (Set), or gets when
+// the client did not send them (Default), as JSON.
+type Params struct {
+	Set     map[string]JSONValue `yaml:"set"`
+	Default map[string]JSONValue `yaml:"default"`
+}
+
+// Timeouts bound a call. None may be 0 in the end.
+type Timeouts struct {
+	Connect    Duration `yaml:"connect"`
+	FirstEvent Duration `yaml:"first_event"` // of a stream
+	Idle       Duration `yaml:"idle"`        // between two events of a stream
+	Total      Duration `yaml:"total"`
+}
+
+// Capabilities correct the built-in table of what a model takes; what is left
+// out is the table's.
+type Capabilities struct {
+	Sampling         string `yaml:"sampling" oneof:"both,either,none"`
+	Reasoning        string `yaml:"reasoning" oneof:"adaptive,budget,effort,none"`
+	StructuredOutput string `yaml:"structured_output" oneof:"native,tool,none"`
+	Tools            *bool  `yaml:"tools"`
+	ToolChoice       *bool  `yaml:"tool_choice"`
+	Images           *bool  `yaml:"images"`
+	Documents        *bool  `yaml:"documents"`
+	Stop             *bool  `yaml:"stop"`
+	System           *bool  `yaml:"system"`
+	Cache            *bool  `yaml:"cache"`
+	StreamTools      *bool  `yaml:"stream_tools"`
+	Context          int64  `yaml:"context"`    // tokens
+	MaxOutput        int64  `yaml:"max_output"` // tokens
+}
+
+// Strategy is one link of the chain; exactly one field is set.
+type Strategy struct {
+	Cost       *Cost       `yaml:"cost"`
+	Latency    *Latency    `yaml:"latency"`
+	Complexity *Complexity `yaml:"complexity"`
+
+	Path string // dotted; for messages
+}
+
+// Cost narrows the tiers as a budget is used up.
+type Cost struct {
+	BudgetPerDay *USD     `yaml:"budget_usd_per_day"` // short for a global daily budget
+	TiersByCost  []string `yaml:"tiers_by_cost"`      // dear to cheap; by price when left out
+	DowngradeAt  float64  `yaml:"downgrade_at"`       // fraction of the budget
+	FloorAt      float64  `yaml:"floor_at"`
+}
+
+// Latency removes tiers that are slower than promised.
+type Latency struct {
+	SLA           int64            `yaml:"sla_ms"`
+	TTFTSLA       int64            `yaml:"ttft_sla_ms"` // 0 judges streams by SLA on the whole
+	TierSLAs      map[string]int64 `yaml:"tier_slas"`   // ms, by tier
+	PreferredTier string           `yaml:"preferred_tier"`
+	FallbackTier  string           `yaml:"fallback_tier"`
+	WindowSize    int              `yaml:"window_size"` // answers
+	MinSamples    int              `yaml:"min_samples"` // below this a tier counts as healthy
+}
+
+// Complexity picks a tier by the prompt's score.
+type Complexity struct {
+	Rules map[string][2]float64 `yaml:"rules"` // [from, to) of the score by tier; nil means the default ones
+}
+
+// Budget is a limit of money per window.
+type Budget struct {
+	Scope       string `yaml:"scope" oneof:"global,user,key"`
+	USD         *USD   `yaml:"usd"`
+	Per         string `yaml:"per"` // hour, day, week, month, or 30d
+	OnExhausted string `yaml:"on_exhausted" oneof:"downgrade,reject"`
+	Timezone    string `yaml:"timezone"` // an IANA name
+}
+
+// Models says what a client may send as "model".
+type Models struct {
+	Aliases map[string]string `yaml:"aliases"`
+	Unknown string            `yaml:"unknown" oneof:"route,reject"`
+}
+
+// Redis is where replicas share their counters.
+type Redis struct {
+	URL    translate.Secret `yaml:"url"` // "" = counters in this process
+	Prefix string           `yaml:"prefix"`
+	OnLoss string           `yaml:"on_loss" oneof:"closed,bounded,open"`
+	Lease  Duration         `yaml:"lease"` // of reservations, also without Redis
+	// PEM files, for rediss://: the authorities that Redis' certificate is
+	// checked with, instead of the system's, and the router's own certificate.
+	CAFile   string `yaml:"ca_file"`
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+}
+
+// Retries bounds repeated attempts.
+type Retries struct {
+	MaxAttempts int     `yaml:"max_attempts"` // of one request, over all upstreams
+	Budget      float64 `yaml:"retry_budget"` // repeats at one upstream, as a share of its requests
+	OnUnknown   string  `yaml:"on_unknown" oneof:"once,never"`
+}
+
+// Log says what is written about requests.
+type Log struct {
+	Level     string `yaml:"level" oneof:"debug,info,warn,error"`
+	Format    string `yaml:"format" oneof:"json,text"`
+	Decisions string `yaml:"decisions"` // a file of JSON lines; "" = none
+	Users     string `yaml:"users" oneof:"hash,plain"`
+}
+
+// Translate says what to do with what an upstream's dialect cannot say.
+type Translate struct {
+	Unsupported  string   `yaml:"unsupported" oneof:"default,drop,reject"`
+	RemoteImages bool     `yaml:"remote_images"`
+	ImageHosts   []string `yaml:"image_hosts"`
+}
+
+func (c *Config) setDefaults() {
+	c.Server = Server{
+		Listen:       "127.0.0.1:8080",
+		MaxBodyBytes: 32 << 20,
+		DrainTimeout: Duration(300 * time.Second),
+	}
+	c.Identity = Identity{Mode: "sidecar", Anonymous: "allow"}
+	c.Models = Models{Unknown: "route"}
+	c.Redis = Redis{Prefix: "router", OnLoss: "bounded", Lease: Duration(time.Minute)}
+	c.Timeouts = Timeouts{
+		Connect:    Duration(2 * time.Second),
+		FirstEvent: Duration(60 * time.Second),
+		Idle:       Duration(120 * time.Second),
+		Total:      Duration(30 * time.Minute),
+	}
+	c.Retries = Retries{MaxAttempts: 4, Budget: 0.2, OnUnknown: "once"}
+	c.Log = Log{Level: "info", Format: "json", Users: "hash"}
+	c.Translate = Translate{Unsupported: "default"}
+}
+
+func (t *Tier) setDefaults()     { *t = Tier{Balance: "ordered"} }
+func (u *Upstream) setDefaults() { *u = Upstream{Weight: 1, OnAbort: "cancel"} }
+func (b *Budget) setDefaults() {
+	*b = Budget{Per: "day", OnExhausted: "downgrade", Timezone: "UTC"}
+}
+func (c *Cost) setDefaults() { *c = Cost{DowngradeAt: 0.8, FloorAt: 0.95} }
+func (l *Latency) setDefaults() {
+	*l = Latency{SLA: 3000, WindowSize: 50, MinSamples: 5}
+}
+
+// Load reads and checks a configuration. The error is Problems when the
+// file could be read.
+func Load(file string, lookup LookupFunc) (*Config, error) {
+	src, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read configuration: %w; -config names another file, and `inference-router demo` needs none", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(file, src, lookup)
+}
+
+// Parse is Load for bytes that are already read; file is for the
+// messages.
+func Parse(file string, src []byte, lookup LookupFunc) (*Config, error) {
+	c := &Config{File: file}
+	at, problems := decodeYAML(file, src, lookup, c)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	c.at = at
+	if problems := c.Check(lookup); len(problems) > 0 {
+		return nil, problems
+	}
+	return c, nil
+}
+
+// Problem makes a Problem at the key, or at the nearest one around it that the
+// file has.
+func (c *Config) Problem(key, format string, args ...any) Problem {
+	p := Problem{File: c.File, Key: key, Message: fmt.Sprintf(format, args...)}
+	for around := key; ; {
+		if at, ok := c.at[around]; ok {
+			p.Line, p.Column = at.line, at.column
+			return p
+		}
+		i := max(strings.LastIndexByte(around, '.'), strings.LastIndexByte(around, '['), 0)
+		if around == "" {
+			return p
+		}
+		around = around[:i]
+	}
+}
+
+// written is what the file itself has at the key: a value that came out of a
+// variable may be a secret, and is not repeated in messages.
+func (c *Config) written(key, value string) string {
+	if source := c.at[key].source; source != "" {
+		return source
+	}
+	return value
+}
+
+// has reports whether the file says something about the key.
+func (c *Config) has(key string) bool {
+	_, ok := c.at[key]
+	return ok
+}
+
+// TierNames are the tiers' names from least to most capable.
+func (c *Config) TierNames() []string {
+	names := make([]string, len(c.Tiers))
+	for i, t := range c.Tiers {
+		names[i] = t.Name
+	}
+	return names
+}
+
+func (t *Tiers) decodeNode(d *decoder, key string, n ast.Node, depth int) {
+	for _, p := range d.pairs(key, n, depth) {
+		tier := Tier{}
+		d.decode(join(key, p.name), p.value, &tier, depth)
+		tier.Name = p.name
+		*t = append(*t, tier)
+	}
+}
+
+func (t *Tier) decodeNode(d *decoder, key string, n ast.Node, depth int) {
+	switch n.(type) {
+	case *ast.SequenceNode:
+		d.decode(key, n, &t.Upstreams, depth)
+	case ast.MapNode:
+		type mapping Tier // without this method
+		m := mapping(*t)
+		d.decode(key, n, &m, depth)
+		*t = Tier(m)
+		key = join(key, "upstreams")
+	default:
+		d.problem(n, key, "want a list of upstreams, got %s", describeNode(n))
+	}
+	for i := range t.Upstreams {
+		t.Upstreams[i].Path = index(key, i)
+	}
+}
+
+func (s *Strategy) decodeNode(d *decoder, key string, n ast.Node, depth int) {
+	s.Path = key
+	names := []string{"cost", "latency", "complexity"}
+	if word, ok := n.(*ast.StringNode); ok {
+		s.pick(d, key, n, word.Value)
+		return
+	}
+	pairs := d.pairs(key, n, depth)
+	if len(pairs) != 1 {
+		d.problem(n, key, "want one strategy in each item of the list: %s", strings.Join(names, ", "))
+		return
+	}
+	if p := pairs[0]; s.pick(d, key, p.key, p.name) {
+		type mapping Strategy
+		m := mapping(*s)
+		// A bare name has no value: its defaults are set already.
+		if _, bare := p.value.(*ast.NullNode); !bare {
+			d.decode(key, n, &m, depth)
+		}
+		*s = Strategy(m)
+	}
+}
+
+// pick makes the strategy of that name with its defaults.
+func (s *Strategy) pick(d *decoder, key string, n ast.Node, name string) bool {
+	switch name {
+	case "cost":
+		s.Cost = new(Cost)
+		s.Cost.setDefaults()
+	case "latency":
+		s.Latency = new(Latency)
+		s.Latency.setDefaults()
+	case "complexity":
+		s.Complexity = new(Complexity)
+	default:
+		d.problem(n, key, "unknown strategy %q%s", name, Suggest(name, []string{"cost", "latency", "complexity"}))
+		return false
+	}
+	return true
+}
+
+// Name is the strategy's name in the file.
+func (s *Strategy) Name() string {
+	switch {
+	case s.Cost != nil:
+		return "cost"
+	case s.Latency != nil:
+		return "latency"
+	case s.Complexity != nil:
+		return "complexity"
+	}
+	return ""
+}
+
+// Duration is a time.Duration, written as 30s or 1h30m.
+type Duration time.Duration
+
+func (v *Duration) decodeText(text string) error {
+	parsed, err := time.ParseDuration(text)
+	if err != nil || parsed < 0 {
+		return errors.New("want a duration such as 500ms, 30s, 5m or 1h30m")
+	}
+	*v = Duration(parsed)
+	return nil
+}
+
+// USD is an amount of US dollars, read digit by digit and never as a float.
+type USD budget.Nanodollars
+
+func (v *USD) decodeText(text string) error {
+	nano, err := budget.ParsePrice(text)
+	switch {
+	case errors.Is(err, budget.ErrTooLarge):
+		return errors.New("want less than $9,000,000")
+	case err != nil:
+		return errors.New("want an amount of US dollars such as 10 or 0.25, with at most nine decimal places")
+	}
+	*v = USD(nano)
+	return nil
+}
+
+// JSONValue is any YAML value, as JSON. Numbers keep their text.
+type JSONValue string
+
+func (v *JSONValue) decodeNode(d *decoder, key string, n ast.Node, depth int) {
+	var out bytes.Buffer
+	d.writeJSON(&out, key, n, depth)
+	*v = JSONValue(out.String())
+}
+
+func (d *decoder) writeJSON(out *bytes.Buffer, key string, n ast.Node, depth int) {
+	if n = d.resolve(key, n, depth); n == nil {
+		return
+	}
+	switch n := n.(type) {
+	case *ast.NullNode:
+		out.WriteString("null")
+	case *ast.SequenceNode:
+		out.WriteByte('[')
+		for i, item := range n.Values {
+			if i > 0 {
+				out.WriteByte(',')
+			}
+			d.writeJSON(out, index(key, i), item, depth+1)
+		}
+		out.WriteByte(']')
+	case ast.MapNode:
+		out.WriteByte('{')
+		for i, p := range d.pairs(key, n.(ast.Node), depth) {
+			if i > 0 {
+				out.WriteByte(',')
+			}
+			writeJSONString(out, p.name)
+			out.WriteByte(':')
+			d.writeJSON(out, join(key, p.name), p.value, depth+1)
+		}
+		out.WriteByte('}')
+	default:
+		d.writeJSONScalar(out, key, n)
+	}
+}
+
+func (d *decoder) writeJSONScalar(out *bytes.Buffer, key string, n ast.Node) {
+	s, ok := d.scalarOf(key, n, "a value")
+	switch {
+	case !ok:
+	case !s.typed:
+		writeJSONString(out, s.text)
+	case json.Valid([]byte(strings.ToLower(s.text))):
+		out.WriteString(strings.ToLower(s.text))
+	default:
+		d.problem(n, key, "a number that JSON has no form for")
+	}
+}
+
+func writeJSONString(out *bytes.Buffer, s string) {
+	e := json.NewEncoder(out)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(s) // a string, to memory
+	out.Truncate(out.Len() - 1)
+}
+
+// Where adds to an error the place of the key it comes from, if the file has it.
+func (c *Config) Where(key string, err error) error {
+	if !c.has(key) {
+		return err
+	}
+	return Problems{c.Problem(key, "%v", err)}
+}
+
+// FirstRegion is the first region that an upstream names, "" when none does.
+func (c *Config) FirstRegion() string {
+	for _, upstreams := range append(c.UpstreamLists(), c.Embeddings) {
+		for _, u := range upstreams {
+			if u.Region != "" {
+				return u.Region
+			}
+		}
+	}
+	return ""
+}
+
+// SLA is a tier's promised latency, 0 when latency plays no part in routing.
+func (c *Config) SLA(tier string) time.Duration {
+	for _, s := range c.Strategy {
+		if s.Latency != nil {
+			return time.Duration(cmp.Or(s.Latency.TierSLAs[tier], s.Latency.SLA)) * time.Millisecond
+		}
+	}
+	return 0
+}

@@ -1,0 +1,57 @@
+package config
+
+import (
+	"fmt"
+
+	"github.com/inference-router/inference-router/budget"
+)
+
+// priceOf is what the upstream's calls are billed at: the configured price,
+// else the built-in table's. A price that neither knows is never taken for
+// zero: the dearest one that could be meant is billed, and guessed says so.
+func priceOf(u *Upstream) (p budget.Price, Guessed string) {
+	listed, known := budget.LookupPrice(u.Provider, u.Model)
+	switch {
+	case u.Price != nil:
+		return configuredPrice(u, listed, known), ""
+	case known:
+		return listed, ""
+	case u.Provider == "simulated":
+		p = budget.FlatPrice(int64(SimulatedInput), int64(SimulatedOutput))
+		p.Source = "simulated"
+		return p, ""
+	}
+	if p, ok := budget.DearestPrice(u.Provider); ok {
+		return p, fmt.Sprintf("no price is known for this model: billed at the dearest of %s; set price", u.Provider)
+	}
+	for _, other := range providerNames() {
+		if q, ok := budget.DearestPrice(other); ok && q.Blended() > p.Blended() {
+			p = q
+		}
+	}
+	return p, fmt.Sprintf("no price is known for %s: billed at the dearest of all providers; set price, with zeros where it is free", u.Provider)
+}
+
+// What a simulated model pretends to cost, in nano-dollars per million tokens.
+const (
+	SimulatedInput  = 1e9
+	SimulatedOutput = 4e9
+)
+
+// configuredPrice fills in what the configuration left out.
+func configuredPrice(u *Upstream, listed budget.Price, known bool) budget.Price {
+	c := u.Price
+	input := int64(*c.Input)
+	p := budget.FlatPrice(input, 0)
+	p.CacheWriteHour = budget.HourWrite(u.Provider, u.Model, input)
+	p.Source = "config"
+	if known {
+		p.CacheWrite = listed.CacheWrite
+	}
+	for field, configured := range map[*int64]*USD{&p.Output: c.Output, &p.CachedInput: c.CachedInput, &p.CacheWrite: c.CacheWrite} {
+		if configured != nil {
+			*field = int64(*configured)
+		}
+	}
+	return p
+}

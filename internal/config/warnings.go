@@ -1,0 +1,38 @@
+package config
+
+// Guesses are the prices that nobody knows.
+func (c *Config) Guesses() Problems {
+	var all Problems
+	for _, upstreams := range append(c.UpstreamLists(), c.Embeddings) {
+		for _, u := range upstreams {
+			if u.Guessed != "" {
+				all = append(all, c.Problem(join(u.Path, "price"), "%s", u.Guessed))
+			}
+		}
+	}
+	return all
+}
+
+// Idle is what is said of identities that the mode does not heed. Whoever wrote
+// it may rely on it.
+func (c *Config) Idle() (all Problems) {
+	id := c.Identity
+	note := func(there bool, key, mode string) {
+		if there && id.Mode != mode {
+			all = append(all, c.Problem(key, "has no effect in identity.mode %s, only in mode %s", id.Mode, mode))
+		}
+	}
+	note(len(id.TrustedCIDRs) > 0, "identity.trusted_cidrs", "trusted_proxy")
+	note(len(id.SigningKeys) > 0, "identity.signing_keys", "signed")
+	for i, k := range id.Keys {
+		key := index("identity.keys", i)
+		if !k.Admin {
+			note(true, key, "keys")
+			continue
+		}
+		note(k.User != "", join(key, "user"), "keys")
+		note(k.Tiers != nil, join(key, "tiers"), "keys")
+		note(k.Budget != nil, join(key, "budget_usd_per_day"), "keys")
+	}
+	return all
+}
