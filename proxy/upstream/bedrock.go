@@ -13,10 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/bedrock"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
 
 	"github.com/inference-router/inference-router/translate"
 )
@@ -63,7 +60,7 @@ type Bedrock struct {
 	transport transport
 	signer    *awsSigner
 	endpoint  *url.URL
-	control   *bedrock.Client
+	control   *url.URL      // root of the control plane
 	images    *imageFetcher // nil when remote images are not allowed
 
 	caps     atomic.Pointer[translate.Capabilities] // nil until the model is known
@@ -81,21 +78,13 @@ func NewBedrock(c BedrockConfig) (*Bedrock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", c.Name, err)
 	}
-	runtime := bedrockruntime.NewFromConfig(shared, func(o *bedrockruntime.Options) {
-		if c.Endpoint != "" {
-			o.BaseEndpoint = aws.String(c.Endpoint)
-		}
-	}).Options()
-	if b.endpoint, err = resolveEndpoint(runtime); err != nil {
+	if b.endpoint, err = awsEndpoint(bedrockRuntime, shared, c.Endpoint); err != nil {
 		return nil, fmt.Errorf("upstream %s: endpoint: %w", c.Name, err)
 	}
-	b.signer = newAWSSigner(c, runtime)
-	b.control = bedrock.NewFromConfig(shared, func(o *bedrock.Options) {
-		o.HTTPClient = awshttp.NewBuildableClient().WithTimeout(profileTimeout)
-		if c.ControlEndpoint != "" {
-			o.BaseEndpoint = aws.String(c.ControlEndpoint)
-		}
-	})
+	if b.control, err = awsEndpoint(bedrockControl, shared, c.ControlEndpoint); err != nil {
+		return nil, fmt.Errorf("upstream %s: control endpoint: %w", c.Name, err)
+	}
+	b.signer = newAWSSigner(c, shared)
 	if c.Translate.RemoteImages {
 		b.images = newImageFetcher(c.Translate.ImageHosts)
 	}

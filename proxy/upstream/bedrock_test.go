@@ -544,6 +544,9 @@ func TestTrap43AnOpaqueProfileIsResolvedOnce(t *testing.T) {
 	var asked atomic.Int32
 	control := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
+		if r.Method != http.MethodGet || r.URL.Path != "/inference-profiles/"+arn || r.Header.Get("Authorization") == "" {
+			t.Errorf("got %s %s, authorized by %q", r.Method, r.URL.Path, r.Header.Get("Authorization"))
+		}
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"inferenceProfileArn":"` + arn + `","models":[{"modelArn":"arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-opus-4-8"}]}`))
 	}))

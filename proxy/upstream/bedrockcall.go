@@ -14,15 +14,15 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"github.com/inference-router/inference-router/translate"
 )
 
 // Of the AWS SDK, Bedrock takes what is hard to get right: the shared
-// configuration, the chain of credentials, the endpoint with its partitions
-// and FIPS variants, the signature, the frames of an event stream. It does not
-// take the typed operations. They change numbers in tool schemas and
+// configuration, the chain of credentials, the signature, the frames of an event
+// stream. It does not take the services' clients: they are most of a cold
+// build. Nor does it take their typed operations. They change numbers in tool schemas and
 // arguments, repeat a content block where they meet an unknown one, take a
 // stream cut in half for a complete one, and hide throttling behind retries of
 // their own. Nor does it take their middleware with bodies of ours in it,
@@ -30,29 +30,17 @@ import (
 // itself, and costs 210 allocations and 23 KB a call (measured, with a body of
 // 1 KB: 29 to 45 µs, against 20 µs for the signature alone).
 
-// resolveEndpoint is the root of the runtime's API, as the SDK would have it.
-func resolveEndpoint(o bedrockruntime.Options) (*url.URL, error) {
-	e, err := o.EndpointResolverV2.ResolveEndpoint(context.Background(), bedrockruntime.EndpointParameters{
-		Region: &o.Region, Endpoint: o.BaseEndpoint,
-		UseFIPS:      aws.Bool(o.EndpointOptions.UseFIPSEndpoint == aws.FIPSEndpointStateEnabled),
-		UseDualStack: aws.Bool(o.EndpointOptions.UseDualStackEndpoint == aws.DualStackEndpointStateEnabled),
-	})
-	if err != nil {
-		return nil, err
-	}
-	root := e.URI
-	root.Path = strings.TrimRight(root.Path, "/")
-	return &root, nil
-}
-
 // modelURL is where an operation of a model is called. The id is one segment
 // of the path: an ARN's colons and slashes are escaped, once.
 func (b *Bedrock) modelURL(model, operation string) *url.URL {
 	u := *b.endpoint
 	u.Path += "/model/" + model + "/" + operation
-	u.RawPath = b.endpoint.EscapedPath() + "/model/" + strings.ReplaceAll(url.PathEscape(model), ":", "%3A") + "/" + operation
+	u.RawPath = b.endpoint.EscapedPath() + "/model/" + escapeModel(model) + "/" + operation
 	return &u
 }
+
+// escapeModel makes one segment of a path of a model's id or ARN.
+func escapeModel(model string) string { return strings.ReplaceAll(url.PathEscape(model), ":", "%3A") }
 
 // call sends body to the model and returns an answer with a good status. When
 // the credentials or the clock turn out to be stale, it tries once more with
@@ -88,7 +76,7 @@ func (b *Bedrock) send(ctx context.Context, to *url.URL, operation string, body 
 	for name, value := range b.config.Headers {
 		header.Set(name, value)
 	}
-	if err := b.signer.sign(ctx, to, header, body); err != nil {
+	if err := b.signer.sign(ctx, http.MethodPost, to, header, body); err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -116,15 +104,15 @@ func statusError(ctx context.Context, resp *http.Response) error {
 type awsSigner struct {
 	apiKey translate.Secret // "" to sign
 	region string
-	signer bedrockruntime.HTTPSignerV4
+	signer *v4.Signer
 	chain  aws.CredentialsProvider // what cache takes from; may itself keep some
 	cache  *aws.CredentialsCache
 
 	ahead atomic.Int64 // nanoseconds by which AWS's clock is ahead of ours
 }
 
-func newAWSSigner(c BedrockConfig, o bedrockruntime.Options) *awsSigner {
-	s := &awsSigner{apiKey: c.APIKey, region: o.Region, signer: o.HTTPSignerV4, chain: o.Credentials}
+func newAWSSigner(c BedrockConfig, shared aws.Config) *awsSigner {
+	s := &awsSigner{apiKey: c.APIKey, region: shared.Region, signer: v4.NewSigner(), chain: shared.Credentials}
 	if s.apiKey == "" && c.Profile == "" && c.Credentials == nil {
 		s.apiKey = translate.Secret(os.Getenv("AWS_BEARER_TOKEN_BEDROCK"))
 	}
@@ -136,7 +124,7 @@ func newAWSSigner(c BedrockConfig, o bedrockruntime.Options) *awsSigner {
 }
 
 // sign puts an Authorization into header, and what goes with it.
-func (s *awsSigner) sign(ctx context.Context, to *url.URL, header http.Header, body []byte) error {
+func (s *awsSigner) sign(ctx context.Context, method string, to *url.URL, header http.Header, body []byte) error {
 	if s.apiKey != "" {
 		header.Set("Authorization", "Bearer "+s.apiKey.Reveal())
 		return nil
@@ -147,7 +135,7 @@ func (s *awsSigner) sign(ctx context.Context, to *url.URL, header http.Header, b
 	}
 	hash := sha256.Sum256(body)
 	now := time.Now().Add(time.Duration(s.ahead.Load()))
-	req := &http.Request{Method: http.MethodPost, URL: to, Host: to.Host, Header: header, ContentLength: int64(len(body))}
+	req := &http.Request{Method: method, URL: to, Host: to.Host, Header: header, ContentLength: int64(len(body))}
 	if err = s.signer.SignHTTP(ctx, credentials, req, hex.EncodeToString(hash[:]), "bedrock", s.region, now); err != nil {
 		return &translate.UpstreamError{Kind: translate.KindAuth, Code: "upstream_auth_error", Message: "The request to AWS could not be signed.", Err: fmt.Errorf("sign: %w", err)}
 	}

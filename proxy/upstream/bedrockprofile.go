@@ -2,11 +2,10 @@ package upstream
 
 import (
 	"context"
+	"encoding/json"
+	"net/http"
 	"strings"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/bedrock"
 
 	"github.com/inference-router/inference-router/translate"
 )
@@ -46,11 +45,31 @@ func (b *Bedrock) knowModel(model string) {
 }
 
 // profileModel is the foundation model behind an application inference
-// profile; "" when AWS does not say.
+// profile; "" when AWS does not say. It is one GET of the control plane
+// (GetInferenceProfile), signed as the runtime's calls are.
 func (b *Bedrock) profileModel(ctx context.Context) string {
-	out, err := b.control.GetInferenceProfile(ctx, &bedrock.GetInferenceProfileInput{InferenceProfileIdentifier: &b.config.Model})
-	if err != nil || len(out.Models) == 0 {
+	ctx, cancel := context.WithTimeout(ctx, profileTimeout)
+	defer cancel()
+	to := *b.control
+	to.Path += "/inference-profiles/" + b.config.Model
+	to.RawPath = b.control.EscapedPath() + "/inference-profiles/" + escapeModel(b.config.Model)
+	header := http.Header{"Accept": {"application/json"}, "User-Agent": {"inference-router"}}
+	if b.signer.sign(ctx, http.MethodGet, &to, header, nil) != nil {
 		return ""
 	}
-	return aws.ToString(out.Models[0].ModelArn)
+	resp, err := b.transport.RoundTrip((&http.Request{Method: http.MethodGet, URL: &to, Host: to.Host, Header: header}).WithContext(ctx))
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := readAll(resp, maxErrorBody)
+	var profile struct {
+		Models []struct {
+			ModelARN string `json:"modelArn"`
+		} `json:"models"`
+	}
+	if err != nil || resp.StatusCode != http.StatusOK || json.Unmarshal(body, &profile) != nil || len(profile.Models) == 0 {
+		return ""
+	}
+	return profile.Models[0].ModelARN
 }
