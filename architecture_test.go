@@ -19,11 +19,12 @@ const module = "github.com/inference-router/inference-router"
 // below it configuration and proxy, which stand on three leaves.
 var graph = map[string][]string{
 	"":                 {"internal/command"},
-	"internal/command": {"internal/config", "proxy", "proxy/upstream", "routing", "budget", "translate"},
-	"internal/config":  {"budget", "translate"},
-	"proxy":            {"translate", "routing", "budget"},
-	"proxy/upstream":   {"translate"},
-	"translate":        {},
+	"internal/command": {"internal/config", "internal/rawjson", "proxy", "proxy/upstream", "routing", "budget", "translate"},
+	"internal/config":  {"budget", "translate", "internal/rawjson"},
+	"proxy":            {"translate", "routing", "budget", "internal/rawjson"},
+	"proxy/upstream":   {"translate", "internal/rawjson"},
+	"translate":        {"internal/rawjson"},
+	"internal/rawjson": {},
 	"routing":          {},
 	"budget":           {},
 

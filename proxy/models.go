@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/internal/rawjson"
 	"github.com/inference-router/inference-router/routing"
 	"github.com/inference-router/inference-router/translate"
 )
@@ -92,8 +93,7 @@ func quote(s string) string {
 	if len(s) > 100 {
 		s = strings.ToValidUTF8(s[:100], "") + "..."
 	}
-	b, _ := json.Marshal(s) // a string always marshals
-	return string(b)
+	return string(rawjson.AppendString(nil, s))
 }
 
 // routed is a decision as /v1/route and `explain -json` show it.

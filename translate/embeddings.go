@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // maxEmbeddingInputs is OpenAI's limit on the inputs of one request.
@@ -77,7 +79,7 @@ var embeddingNames = []string{
 func ParseEmbedding(body []byte) (*EmbeddingRequest, error) {
 	// gjson's validator calls itself for each level: a body of nothing but
 	// brackets would end the process.
-	if tooDeep(body, maxRequestDepth) {
+	if rawjson.TooDeep(body, maxRequestDepth) {
 		return nil, &InvalidError{Message: fmt.Sprintf("The body nests deeper than %d levels.", maxRequestDepth)}
 	}
 	if !gjson.ValidBytes(body) {

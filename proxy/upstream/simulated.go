@@ -1,9 +1,7 @@
 package upstream
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -12,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inference-router/inference-router/internal/rawjson"
 	"github.com/inference-router/inference-router/translate"
 )
 
@@ -243,13 +242,7 @@ func hash(s string) uint64 {
 }
 
 // quote is a JSON string.
-func quote(s string) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // a string, to memory
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
-}
+func quote(s string) []byte { return rawjson.AppendString(nil, s) }
 
 func (a *simulation) finishReason() string {
 	if a.cut {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // maxAnthropicDepth bounds the nesting of an answer before anything that
@@ -392,14 +394,16 @@ func AnthropicEvents(answer []byte) iter.Seq2[Event, error] {
 			yield(Event{}, err)
 			return
 		}
-		tell := func(build func(t *jsonText)) bool {
-			var t jsonText
-			t.object()
+		tell := func(build func(t *rawjson.Writer)) bool {
+			var t rawjson.Writer
+			t.Object()
 			build(&t)
-			t.endObject()
+			t.EndObject()
 			return yield(Event{Data: t, More: true}, nil)
 		}
-		kind := func(name string) func(*jsonText) { return func(t *jsonText) { t.stringMember("type", name) } }
+		kind := func(name string) func(*rawjson.Writer) {
+			return func(t *rawjson.Writer) { t.StringMember("type", name) }
+		}
 		content := root.Get("content")
 		switch {
 		case root.Get("type").Str == "error":
@@ -412,21 +416,21 @@ func AnthropicEvents(answer []byte) iter.Seq2[Event, error] {
 			return
 		}
 		for _, block := range content.Array() {
-			start := func(t *jsonText) {
+			start := func(t *rawjson.Writer) {
 				kind("content_block_start")(t)
-				t.rawMember("content_block", block.Raw)
+				t.RawMember("content_block", block.Raw)
 			}
 			if !tell(start) || !tell(kind("content_block_stop")) {
 				return
 			}
 		}
-		ended := tell(func(t *jsonText) {
+		ended := tell(func(t *rawjson.Writer) {
 			kind("message_delta")(t)
-			t.openObject("delta")
-			t.stringMember("stop_reason", root.Get("stop_reason").Str)
-			t.endObject()
+			t.OpenObject("delta")
+			t.StringMember("stop_reason", root.Get("stop_reason").Str)
+			t.EndObject()
 			if usage := root.Get("usage"); usage.IsObject() {
-				t.rawMember("usage", usage.Raw)
+				t.RawMember("usage", usage.Raw)
 			}
 		})
 		if ended {
@@ -437,7 +441,7 @@ func AnthropicEvents(answer []byte) iter.Seq2[Event, error] {
 
 // anthropicJSON checks and opens one JSON object of theirs.
 func anthropicJSON(data []byte) (gjson.Result, error) {
-	if tooDeep(data, maxAnthropicDepth) || !gjson.ValidBytes(data) {
+	if rawjson.TooDeep(data, maxAnthropicDepth) || !gjson.ValidBytes(data) {
 		return gjson.Result{}, badAnthropic("The upstream's answer is not valid JSON.")
 	}
 	root := gjson.ParseBytes(data)

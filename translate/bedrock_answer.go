@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // BedrockEvent is one event of a ConverseStream.
@@ -34,7 +36,7 @@ func FromBedrock(q *BedrockRequest, answer []byte, head AnswerHead) (Chunk, erro
 }
 
 func readConverse(answer []byte) (gjson.Result, error) {
-	if tooDeep(answer, 10*maxChatDepth) || !gjson.ValidBytes(answer) {
+	if rawjson.TooDeep(answer, 10*maxChatDepth) || !gjson.ValidBytes(answer) {
 		return gjson.Result{}, badAnswer("The upstream's answer is not valid JSON.")
 	}
 	root := gjson.ParseBytes(answer)
@@ -243,7 +245,7 @@ func (s *converseStream) read(e BedrockEvent) error {
 	if s.stopped && e.Type != "metadata" {
 		return nil
 	}
-	if tooDeep(e.Payload, 10*maxChatDepth) || !gjson.ValidBytes(e.Payload) {
+	if rawjson.TooDeep(e.Payload, 10*maxChatDepth) || !gjson.ValidBytes(e.Payload) {
 		return &UpstreamError{Kind: KindBadResponse, Status: 200, Code: "upstream_bad_chunk", Message: "The upstream sent an event that is not valid JSON.", Billed: BilledPartly}
 	}
 	v := gjson.ParseBytes(e.Payload)
@@ -391,76 +393,76 @@ func WholeEvents(answer []byte) iter.Seq2[BedrockEvent, error] {
 			}
 			index++
 		}
-		var stop, meta jsonText
-		stop.object()
-		stop.stringMember("stopReason", root.Get("stopReason").Str)
-		stop.endObject()
+		var stop, meta rawjson.Writer
+		stop.Object()
+		stop.StringMember("stopReason", root.Get("stopReason").Str)
+		stop.EndObject()
 		if !yield(BedrockEvent{Type: "messageStop", Payload: stop, More: true}, nil) {
 			return
 		}
-		meta.object()
+		meta.Object()
 		for _, name := range []string{"usage", "serviceTier"} {
 			if v := root.Get(name); v.Exists() {
-				meta.rawMember(name, v.Raw)
+				meta.RawMember(name, v.Raw)
 			}
 		}
-		meta.endObject()
+		meta.EndObject()
 		yield(BedrockEvent{Type: "metadata", Payload: meta}, nil)
 	}
 }
 
 // blockEvents tells one content block as start, deltas and stop.
 func blockEvents(b gjson.Result, index int64) (events []BedrockEvent) {
-	event := func(kind string, fill func(*jsonText)) {
-		var t jsonText
-		t.object()
-		t.intMember("contentBlockIndex", index)
+	event := func(kind string, fill func(*rawjson.Writer)) {
+		var t rawjson.Writer
+		t.Object()
+		t.IntMember("contentBlockIndex", index)
 		fill(&t)
-		t.endObject()
+		t.EndObject()
 		events = append(events, BedrockEvent{Type: kind, Payload: t, More: true})
 	}
 	delta := func(member, raw string) {
-		event("contentBlockDelta", func(t *jsonText) {
-			t.openObject("delta")
-			t.rawMember(member, raw)
-			t.endObject()
+		event("contentBlockDelta", func(t *rawjson.Writer) {
+			t.OpenObject("delta")
+			t.RawMember(member, raw)
+			t.EndObject()
 		})
 	}
 	readContentBlocks(gjson.Parse("["+b.Raw+"]"), func(p piece) {
-		var t jsonText
-		t.object()
+		var t rawjson.Writer
+		t.Object()
 		switch p.kind {
 		case pieceText:
-			delta("text", string(appendJSONString(nil, p.text)))
+			delta("text", string(rawjson.AppendString(nil, p.text)))
 			return
 		case pieceReasoning:
-			t.stringMember("text", p.text)
+			t.StringMember("text", p.text)
 		case pieceSigned:
-			t.stringMember("signature", p.signature)
+			t.StringMember("signature", p.signature)
 		case pieceRedacted:
-			t.stringMember("redactedContent", p.data)
+			t.StringMember("redactedContent", p.data)
 		case pieceArguments:
-			t.stringMember("input", p.text)
+			t.StringMember("input", p.text)
 		case pieceCall:
-			event("contentBlockStart", func(t *jsonText) {
-				t.openObject("start")
-				t.openObject("toolUse")
-				t.stringMember("toolUseId", p.id)
-				t.stringMember("name", p.name)
-				t.endObject()
-				t.endObject()
+			event("contentBlockStart", func(t *rawjson.Writer) {
+				t.OpenObject("start")
+				t.OpenObject("toolUse")
+				t.StringMember("toolUseId", p.id)
+				t.StringMember("name", p.name)
+				t.EndObject()
+				t.EndObject()
 			})
 			return
 		case pieceCallEnd:
 			return
 		}
-		t.endObject()
+		t.EndObject()
 		if p.kind == pieceArguments {
 			delta("toolUse", string(t))
 		} else {
 			delta("reasoningContent", string(t))
 		}
 	})
-	event("contentBlockStop", func(*jsonText) {})
+	event("contentBlockStop", func(*rawjson.Writer) {})
 	return events
 }

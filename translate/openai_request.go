@@ -6,9 +6,12 @@ package translate
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"unsafe"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // Request is one chat-completions request: the client's JSON as it came, and
@@ -75,16 +78,25 @@ const (
 // afterwards.
 func ParseRequest(body []byte) (*Request, error) {
 	p := requestParser{
-		scanner: scanner{b: body, maxDepth: maxRequestDepth},
+		Scanner: rawjson.Scanner{Data: body, MaxDepth: maxRequestDepth},
 		r:       &Request{Body: body, N: 1, members: make(members, 0, 12)},
 	}
-	var room [2][4]quoted // most turns have a text or two
+	var room [2][4]rawjson.Quoted // most turns have a text or two
 	p.texts, p.newest = room[0][:0], room[1][:0]
 	p.request()
-	if p.err != nil {
-		return nil, p.err
+	if p.Err != nil {
+		return nil, requestError(p.Err)
 	}
 	return p.r, nil
+}
+
+// requestError makes an *InvalidError of what a requestParser met.
+func requestError(err error) error {
+	var syntax *rawjson.SyntaxError
+	if !errors.As(err, &syntax) {
+		return err
+	}
+	return &InvalidError{Message: "The request body is not valid JSON: " + syntax.Error() + ".", Code: "invalid_json"}
 }
 
 // Raw is the JSON of the top-level member of that name, nil when there is
@@ -99,43 +111,43 @@ func (r *Request) Raw(name string) []byte {
 
 // requestParser fills a Request in one walk over its body.
 type requestParser struct {
-	scanner
+	rawjson.Scanner
 	r     *Request
 	names map[string]bool // of the members so far, once there are many
 
-	texts  []quoted // text of the message at hand
-	newest []quoted // text of the newest user turn
+	texts  []rawjson.Quoted // text of the message at hand
+	newest []rawjson.Quoted // text of the newest user turn
 	parts  int
 	media  int64 // bytes of inline media
 }
 
 func (p *requestParser) refuse(param, code, format string, args ...any) {
-	if p.err == nil {
-		p.err = &InvalidError{Message: fmt.Sprintf(format, args...), Param: param, Code: code}
+	if p.Err == nil {
+		p.Err = &InvalidError{Message: fmt.Sprintf(format, args...), Param: param, Code: code}
 	}
 }
 
 func (p *requestParser) request() {
-	if p.next() != '{' {
-		p.fail("expected an object")
+	if p.Next() != '{' {
+		p.Fail("expected an object")
 		return
 	}
-	for more := p.open('{'); more; more = p.more('}') {
-		p.next()
-		start := p.i
-		name := p.bytes(p.key())
-		if p.err != nil {
+	for more := p.Open('{'); more; more = p.More('}') {
+		p.Next()
+		start := p.Pos
+		name := p.Bytes(p.Key())
+		if p.Err != nil {
 			return
 		}
 		f := fieldOf(name)
 		p.claim(name, f, start)
-		if p.err != nil {
+		if p.Err != nil {
 			return
 		}
 		p.member(f)
 	}
-	p.end()
-	if p.err != nil {
+	p.End()
+	if p.Err != nil {
 		return
 	}
 	if p.r.Messages == 0 {
@@ -154,12 +166,12 @@ func (p *requestParser) member(f field) {
 	case fieldTools, fieldFunctions:
 		p.tools(fieldNames[f])
 	default:
-		p.skip()
+		p.Skip()
 	}
-	m.to = p.i
-	if p.err == nil && f != fieldOther {
-		if err := p.r.fact(f, p.b[m.value:m.to]); err != nil {
-			p.err = err
+	m.to = p.Pos
+	if p.Err == nil && f != fieldOther {
+		if err := p.r.setField(f, p.Data[m.value:m.to]); err != nil {
+			p.Err = err
 		}
 	}
 }
@@ -180,11 +192,11 @@ func (p *requestParser) conclude() {
 }
 
 // join puts texts together, a line each.
-func (p *requestParser) join(texts []quoted) string {
+func (p *requestParser) join(texts []rawjson.Quoted) string {
 	if len(texts) == 1 {
 		// Nobody changes these bytes while the request is under way. A copy of a
 		// long prompt would cost more than all the rest of the parsing.
-		text := p.bytes(texts[0])
+		text := p.Bytes(texts[0])
 		return unsafe.String(unsafe.SliceData(text), len(text))
 	}
 	var out []byte
@@ -192,34 +204,34 @@ func (p *requestParser) join(texts []quoted) string {
 		if i > 0 {
 			out = append(out, '\n')
 		}
-		out = append(out, p.bytes(t)...)
+		out = append(out, p.Bytes(t)...)
 	}
 	return string(out)
 }
 
 func (p *requestParser) messages() {
-	switch p.next() {
+	switch p.Next() {
 	case '[':
 	case 'n': // null means absent
-		p.skip()
+		p.Skip()
 		return
 	default:
 		p.wrongType("messages", "an array of messages")
 		return
 	}
-	for more := p.open('['); more; more = p.more(']') {
+	for more := p.Open('['); more; more = p.More(']') {
 		if p.r.Messages == maxMessages {
 			p.refuse("messages", "array_above_max_length", "Invalid 'messages': array too long. Expected at most %d messages.", maxMessages)
 			return
 		}
-		if p.next() != '{' {
+		if p.Next() != '{' {
 			p.wrongType(fmt.Sprintf("messages[%d]", p.r.Messages), "an object")
 			return
 		}
 		p.message()
 		p.r.Messages++
 	}
-	if p.err == nil && p.r.Messages == 0 {
+	if p.Err == nil && p.r.Messages == 0 {
 		p.refuse("messages", "empty_array", "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.")
 	}
 }
@@ -228,18 +240,18 @@ func (p *requestParser) messages() {
 func (p *requestParser) message() {
 	p.texts = p.texts[:0]
 	user := false
-	for more := p.open('{'); more; more = p.more('}') {
-		switch k := p.key(); string(p.bytes(k)) {
+	for more := p.Open('{'); more; more = p.More('}') {
+		switch k := p.Key(); string(p.Bytes(k)) {
 		case "role":
-			if p.next() == '"' {
-				user = string(p.bytes(p.text())) == "user"
+			if p.Next() == '"' {
+				user = string(p.Bytes(p.Text())) == "user"
 			} else {
-				p.skip()
+				p.Skip()
 			}
 		case "content":
 			p.content()
 		default:
-			p.skip()
+			p.Skip()
 		}
 	}
 	if user {
@@ -250,36 +262,36 @@ func (p *requestParser) message() {
 // content reads a message's content: a string, or an array of parts.
 func (p *requestParser) content() {
 	p.texts = p.texts[:0]
-	switch p.next() {
+	switch p.Next() {
 	case '"':
-		p.texts = append(p.texts, p.text())
+		p.texts = append(p.texts, p.Text())
 	case '[':
-		for more := p.open('['); more; more = p.more(']') {
+		for more := p.Open('['); more; more = p.More(']') {
 			if p.parts++; p.parts > maxParts {
 				p.refuse("messages", "array_above_max_length", "Invalid 'messages': more than %d content parts.", maxParts)
 				return
 			}
-			if p.next() == '{' {
+			if p.Next() == '{' {
 				p.part()
 			} else {
-				p.skip()
+				p.Skip()
 			}
 		}
 	default:
-		p.skip()
+		p.Skip()
 	}
 }
 
 // part reads one content part. A part counts as media by its payload's name:
 // its type might be given twice.
 func (p *requestParser) part() {
-	for more := p.open('{'); more; more = p.more('}') {
-		switch k := p.key(); string(p.bytes(k)) {
+	for more := p.Open('{'); more; more = p.More('}') {
+		switch k := p.Key(); string(p.Bytes(k)) {
 		case "text":
-			if p.next() == '"' {
-				p.texts = append(p.texts, p.text())
+			if p.Next() == '"' {
+				p.texts = append(p.texts, p.Text())
 			} else {
-				p.skip()
+				p.Skip()
 			}
 		case "image_url":
 			p.r.Images++
@@ -291,7 +303,7 @@ func (p *requestParser) part() {
 			p.r.Files++
 			p.payload()
 		default:
-			p.skip()
+			p.Skip()
 		}
 	}
 }
@@ -299,56 +311,56 @@ func (p *requestParser) part() {
 // payload passes over a media part's object and notes the bytes of what is
 // inline in it.
 func (p *requestParser) payload() {
-	if p.next() == '"' { // "image_url": "data:…" is accepted by some
-		p.inline(p.text())
+	if p.Next() == '"' { // "image_url": "data:…" is accepted by some
+		p.inline(p.Text())
 		return
 	}
-	if p.next() != '{' {
-		p.skip()
+	if p.Next() != '{' {
+		p.Skip()
 		return
 	}
-	for more := p.open('{'); more; more = p.more('}') {
-		switch k := p.key(); string(p.bytes(k)) {
+	for more := p.Open('{'); more; more = p.More('}') {
+		switch k := p.Key(); string(p.Bytes(k)) {
 		case "url", "data", "file_data":
-			if p.next() == '"' {
-				p.inline(p.text())
+			if p.Next() == '"' {
+				p.inline(p.Text())
 				continue
 			}
 		}
-		p.skip()
+		p.Skip()
 	}
 }
 
-func (p *requestParser) inline(q quoted) { p.media += int64(q.to - q.from) }
+func (p *requestParser) inline(q rawjson.Quoted) { p.media += int64(q.To - q.From) }
 
 // tools counts the tools.
 func (p *requestParser) tools(name string) {
-	switch p.next() {
+	switch p.Next() {
 	case '[':
 	case 'n':
-		p.skip()
+		p.Skip()
 		return
 	default:
 		p.wrongType(name, "an array")
 		return
 	}
 	n := 0
-	for more := p.open('['); more; more = p.more(']') {
+	for more := p.Open('['); more; more = p.More(']') {
 		if n++; n > maxTools {
 			p.refuse(name, "array_above_max_length", "Invalid '%s': array too long. Expected at most %d.", name, maxTools)
 			return
 		}
-		p.skip()
+		p.Skip()
 	}
 	p.r.Tools = p.r.Tools || n > 0
 }
 
 // wrongType refuses the value ahead, once it is known to be JSON at all.
 func (p *requestParser) wrongType(param, want string) {
-	from := p.i
-	p.skip()
-	if p.err == nil {
-		p.err = invalidType(param, want, p.b[from:p.i])
+	from := p.Pos
+	p.Skip()
+	if p.Err == nil {
+		p.Err = invalidType(param, want, p.Data[from:p.Pos])
 	}
 }
 

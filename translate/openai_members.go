@@ -132,12 +132,12 @@ func (p *requestParser) claim(name []byte, f field, key int) {
 			return
 		}
 	}
-	m := member{name: fieldNames[f], key: key, value: p.i}
+	m := member{name: fieldNames[f], key: key, value: p.Pos}
 	if f == fieldOther {
 		m.name = string(name)
 	}
 	if p.seen(m.name) {
-		p.err = duplicate(printable(name))
+		p.Err = duplicate(printable(name))
 		return
 	}
 	if len(p.r.members) == maxMembers {

@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // AnthropicOptions says how to put requests to one model behind the Messages
@@ -46,9 +48,9 @@ func ToAnthropic(r *Request, o AnthropicOptions) (*AnthropicRequest, error) {
 		return nil, named(err)
 	}
 	w.noCalls = w.noCalls || w.plan.names.silent != ""
-	w.settleLimit(o)
-	w.settleOddities()
-	dropped, err := c.judge(o.Options)
+	w.resolveLimit(o)
+	w.resolveOddities()
+	dropped, err := c.applyUnsupported(o.Options)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +65,7 @@ func ToAnthropic(r *Request, o AnthropicOptions) (*AnthropicRequest, error) {
 
 // anthropicWriter writes one request body.
 type anthropicWriter struct {
-	t       jsonText
+	t       rawjson.Writer
 	chat    *chat
 	plan    *plan
 	caps    Capabilities
@@ -82,8 +84,8 @@ func (w *anthropicWriter) keepTools() {
 	}
 }
 
-// settleLimit sees to an output limit, which the API insists on.
-func (w *anthropicWriter) settleLimit(o AnthropicOptions) {
+// resolveLimit sees to an output limit, which the API insists on.
+func (w *anthropicWriter) resolveLimit(o AnthropicOptions) {
 	most := w.caps.MaxOutput
 	switch {
 	case w.chat.maxTokens > 0:
@@ -100,59 +102,59 @@ func (w *anthropicWriter) settleLimit(o AnthropicOptions) {
 	w.plan.reasoning.budget = min(w.plan.reasoning.budget, w.chat.maxTokens-1)
 }
 
-// settleOddities notes what Messages has no word for.
-func (w *anthropicWriter) settleOddities() {
+// resolveOddities notes what Messages has no word for.
+func (w *anthropicWriter) resolveOddities() {
 	switch w.chat.serviceTier {
 	case "", "auto":
 		w.tier = w.chat.serviceTier
 	case "default":
 		w.tier = "standard_only"
 	default:
-		w.chat.cannot("service_tier", false, "this provider has no such tier")
+		w.chat.markUnsupported("service_tier", false, "this provider has no such tier")
 	}
 	if w.chat.verbosity != "" {
-		w.chat.cannot("verbosity", false, "this model has no verbosity")
+		w.chat.markUnsupported("verbosity", false, "this model has no verbosity")
 	}
 	if w.chat.latency != "" {
-		w.chat.cannot("performanceConfig", false, "this provider has no such setting")
+		w.chat.markUnsupported("performanceConfig", false, "this provider has no such setting")
 	}
 	if w.chat.guardrail != nil {
 		name := "guardrailConfig"
 		if !slices.Contains(w.chat.order, name) {
 			name = "guardrail_config"
 		}
-		w.chat.cannot(name, true, "this provider has no guardrails")
+		w.chat.markUnsupported(name, true, "this provider has no guardrails")
 	}
 }
 
 func (w *anthropicWriter) request(r *Request) error {
-	w.t = make(jsonText, 0, len(r.Body)+1024)
-	w.t.object()
-	w.t.stringMember("model", r.Model)
-	w.t.intMember("max_tokens", w.chat.maxTokens)
+	w.t = make(rawjson.Writer, 0, len(r.Body)+1024)
+	w.t.Object()
+	w.t.StringMember("model", r.Model)
+	w.t.IntMember("max_tokens", w.chat.maxTokens)
 	if r.Stream {
-		w.t.rawMember("stream", "true")
+		w.t.RawMember("stream", "true")
 	}
 	w.reasoning()
 	w.sampling()
 	if w.tier != "" {
-		w.t.stringMember("service_tier", w.tier)
+		w.t.StringMember("service_tier", w.tier)
 	}
 	if isOpaqueID(w.chat.userID) {
-		w.t.openObject("metadata")
-		w.t.stringMember("user_id", w.chat.userID)
-		w.t.endObject()
+		w.t.OpenObject("metadata")
+		w.t.StringMember("user_id", w.chat.userID)
+		w.t.EndObject()
 	}
 	w.tools()
 	w.system()
-	w.t.openArray("messages")
+	w.t.OpenArray("messages")
 	for i := range w.chat.messages {
 		if err := w.message(&w.chat.messages[i]); err != nil {
 			return err
 		}
 	}
-	w.t.endArray()
-	w.t.endObject()
+	w.t.EndArray()
+	w.t.EndObject()
 	return nil
 }
 
@@ -166,52 +168,52 @@ func isOpaqueID(id string) bool {
 func (w *anthropicWriter) reasoning() {
 	r := w.plan.reasoning
 	if r.on() {
-		w.t.openObject("thinking")
+		w.t.OpenObject("thinking")
 		if r.mode == reasoningBudget {
-			w.t.stringMember("type", "enabled")
-			w.t.intMember("budget_tokens", r.budget)
+			w.t.StringMember("type", "enabled")
+			w.t.IntMember("budget_tokens", r.budget)
 		} else {
-			w.t.stringMember("type", "adaptive")
+			w.t.StringMember("type", "adaptive")
 			if r.display != "" {
-				w.t.stringMember("display", r.display)
+				w.t.StringMember("display", r.display)
 			}
 		}
-		w.t.endObject()
+		w.t.EndObject()
 	}
 	if r.effort == "" && w.plan.schema == nil {
 		return
 	}
-	w.t.openObject("output_config")
+	w.t.OpenObject("output_config")
 	if r.effort != "" {
-		w.t.stringMember("effort", r.effort)
+		w.t.StringMember("effort", r.effort)
 	}
 	if w.plan.schema != nil {
-		w.t.openObject("format")
-		w.t.stringMember("type", "json_schema")
-		w.t.rawMember("schema", w.plan.schema.schema)
-		w.t.endObject()
+		w.t.OpenObject("format")
+		w.t.StringMember("type", "json_schema")
+		w.t.RawMember("schema", w.plan.schema.schema)
+		w.t.EndObject()
 	}
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 func (w *anthropicWriter) sampling() {
 	if w.chat.temperature != nil {
-		w.t.key("temperature")
-		w.t.number(*w.chat.temperature)
+		w.t.Key("temperature")
+		w.t.Number(*w.chat.temperature)
 	}
 	if w.chat.topP != nil {
-		w.t.key("top_p")
-		w.t.number(*w.chat.topP)
+		w.t.Key("top_p")
+		w.t.Number(*w.chat.topP)
 	}
 	if w.chat.topK != nil {
-		w.t.intMember("top_k", *w.chat.topK)
+		w.t.IntMember("top_k", *w.chat.topK)
 	}
 	if len(w.chat.stop) > 0 {
-		w.t.openArray("stop_sequences")
+		w.t.OpenArray("stop_sequences")
 		for _, s := range w.chat.stop {
-			w.t.string(s)
+			w.t.String(s)
 		}
-		w.t.endArray()
+		w.t.EndArray()
 	}
 }
 
@@ -219,23 +221,23 @@ func (w *anthropicWriter) tools() {
 	if len(w.chat.tools) == 0 {
 		return
 	}
-	w.t.openArray("tools")
+	w.t.OpenArray("tools")
 	for _, t := range w.chat.tools {
-		w.t.object()
-		w.t.stringMember("name", w.plan.names.alias(t.name))
+		w.t.Object()
+		w.t.StringMember("name", w.plan.names.alias(t.name))
 		if !blank(t.description) {
-			w.t.stringMember("description", t.description)
+			w.t.StringMember("description", t.description)
 		}
 		schema := toolSchema(t.schema, w.caps)
 		if t.strict && w.caps.StrictTools {
-			w.t.rawMember("strict", "true")
+			w.t.RawMember("strict", "true")
 			schema = closedSchema(schema)
 		}
-		w.t.rawMember("input_schema", schema)
+		w.t.RawMember("input_schema", schema)
 		w.cache(t.cache)
-		w.t.endObject()
+		w.t.EndObject()
 	}
-	w.t.endArray()
+	w.t.EndArray()
 	w.toolChoice()
 }
 
@@ -254,59 +256,59 @@ func (w *anthropicWriter) toolChoice() {
 	default:
 		return
 	}
-	w.t.openObject("tool_choice")
-	w.t.stringMember("type", kind)
+	w.t.OpenObject("tool_choice")
+	w.t.StringMember("type", kind)
 	if kind == "tool" {
-		w.t.stringMember("name", w.plan.names.alias(w.chat.choice.name))
+		w.t.StringMember("name", w.plan.names.alias(w.chat.choice.name))
 	}
 	if single {
-		w.t.rawMember("disable_parallel_tool_use", "true")
+		w.t.RawMember("disable_parallel_tool_use", "true")
 	}
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 func (w *anthropicWriter) system() {
 	if len(w.chat.system) == 0 {
 		return
 	}
-	w.t.openArray("system")
+	w.t.OpenArray("system")
 	for _, b := range w.chat.system {
 		w.text(b.text, b.cache)
 	}
-	w.t.endArray()
+	w.t.EndArray()
 }
 
 func (w *anthropicWriter) text(text string, cache *cacheMark) {
-	w.t.object()
-	w.t.stringMember("type", "text")
-	w.t.stringMember("text", text)
+	w.t.Object()
+	w.t.StringMember("type", "text")
+	w.t.StringMember("text", text)
 	w.cache(cache)
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 func (w *anthropicWriter) cache(mark *cacheMark) {
 	if mark == nil {
 		return
 	}
-	w.t.openObject("cache_control")
-	w.t.stringMember("type", "ephemeral")
+	w.t.OpenObject("cache_control")
+	w.t.StringMember("type", "ephemeral")
 	if mark.hour {
-		w.t.stringMember("ttl", "1h")
+		w.t.StringMember("ttl", "1h")
 	}
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 func (w *anthropicWriter) message(m *message) error {
-	w.t.object()
-	w.t.stringMember("role", string(m.role))
-	w.t.openArray("content")
+	w.t.Object()
+	w.t.StringMember("role", string(m.role))
+	w.t.OpenArray("content")
 	for i := range m.blocks {
 		if err := w.block(&m.blocks[i]); err != nil {
 			return err
 		}
 	}
-	w.t.endArray()
-	w.t.endObject()
+	w.t.EndArray()
+	w.t.EndObject()
 	return nil
 }
 
@@ -319,26 +321,26 @@ func (w *anthropicWriter) block(b *block) error {
 	case blockDocument:
 		return w.document(b)
 	case blockToolUse:
-		w.t.object()
-		w.t.stringMember("type", "tool_use")
-		w.t.stringMember("id", aliasID(b.id))
-		w.t.stringMember("name", w.plan.names.alias(b.name))
-		w.t.rawMember("input", b.input)
+		w.t.Object()
+		w.t.StringMember("type", "tool_use")
+		w.t.StringMember("id", aliasID(b.id))
+		w.t.StringMember("name", w.plan.names.alias(b.name))
+		w.t.RawMember("input", b.input)
 		w.cache(b.cache)
-		w.t.endObject()
+		w.t.EndObject()
 	case blockToolResult:
 		return w.toolResult(b)
 	case blockReasoning: // takes no cache_control
-		w.t.object()
-		w.t.stringMember("type", "thinking")
-		w.t.stringMember("thinking", b.text)
-		w.t.stringMember("signature", b.signature)
-		w.t.endObject()
+		w.t.Object()
+		w.t.StringMember("type", "thinking")
+		w.t.StringMember("thinking", b.text)
+		w.t.StringMember("signature", b.signature)
+		w.t.EndObject()
 	case blockRedacted:
-		w.t.object()
-		w.t.stringMember("type", "redacted_thinking")
-		w.t.stringMember("data", b.data)
-		w.t.endObject()
+		w.t.Object()
+		w.t.StringMember("type", "redacted_thinking")
+		w.t.StringMember("data", b.data)
+		w.t.EndObject()
 	default:
 		return &InvalidError{Param: b.param, Code: "unsupported_content", Message: "this model cannot take this kind of content"}
 	}
@@ -348,20 +350,20 @@ func (w *anthropicWriter) block(b *block) error {
 // toolResult leaves is_error unsaid: OpenAI's messages do not say it, and
 // a guess would change what the model makes of the result.
 func (w *anthropicWriter) toolResult(b *block) error {
-	w.t.object()
-	w.t.stringMember("type", "tool_result")
-	w.t.stringMember("tool_use_id", aliasID(b.id))
+	w.t.Object()
+	w.t.StringMember("type", "tool_result")
+	w.t.StringMember("tool_use_id", aliasID(b.id))
 	if len(b.content) > 0 {
-		w.t.openArray("content")
+		w.t.OpenArray("content")
 		for i := range b.content {
 			if err := w.block(&b.content[i]); err != nil {
 				return err
 			}
 		}
-		w.t.endArray()
+		w.t.EndArray()
 	}
 	w.cache(b.cache)
-	w.t.endObject()
+	w.t.EndObject()
 	return nil
 }
 
@@ -369,18 +371,18 @@ func (w *anthropicWriter) image(b *block) error {
 	if b.media.url != "" && !strings.HasPrefix(strings.ToLower(b.media.url), "https://") {
 		return &InvalidError{Param: b.mediaParam(), Message: "this model takes images by https or data URL only"}
 	}
-	w.t.object()
-	w.t.stringMember("type", "image")
-	w.t.openObject("source")
+	w.t.Object()
+	w.t.StringMember("type", "image")
+	w.t.OpenObject("source")
 	if b.media.url != "" {
-		w.t.stringMember("type", "url")
-		w.t.stringMember("url", b.media.url)
+		w.t.StringMember("type", "url")
+		w.t.StringMember("url", b.media.url)
 	} else {
 		w.base64(imageMIME[b.media.format], b.media.base64)
 	}
-	w.t.endObject()
+	w.t.EndObject()
 	w.cache(b.cache)
-	w.t.endObject()
+	w.t.EndObject()
 	return nil
 }
 
@@ -392,9 +394,9 @@ func (b *block) mediaParam() string {
 }
 
 func (w *anthropicWriter) base64(mime, data string) {
-	w.t.stringMember("type", "base64")
-	w.t.stringMember("media_type", mime)
-	w.t.stringMember("data", data)
+	w.t.StringMember("type", "base64")
+	w.t.StringMember("media_type", mime)
+	w.t.StringMember("data", data)
 }
 
 // document sends a PDF as it is and any kind of text as plain text; the
@@ -411,19 +413,19 @@ func (w *anthropicWriter) document(b *block) error {
 	default:
 		return &InvalidError{Param: b.param, Code: "unsupported_content", Message: "this model reads PDF and text files only, not " + b.media.format}
 	}
-	w.t.object()
-	w.t.stringMember("type", "document")
-	w.t.openObject("source")
+	w.t.Object()
+	w.t.StringMember("type", "document")
+	w.t.OpenObject("source")
 	if text == "" {
 		w.base64("application/pdf", b.media.base64)
 	} else {
-		w.t.stringMember("type", "text")
-		w.t.stringMember("media_type", "text/plain")
-		w.t.stringMember("data", text)
+		w.t.StringMember("type", "text")
+		w.t.StringMember("media_type", "text/plain")
+		w.t.StringMember("data", text)
 	}
-	w.t.endObject()
-	w.t.stringMember("title", b.media.name)
+	w.t.EndObject()
+	w.t.StringMember("title", b.media.name)
 	w.cache(b.cache)
-	w.t.endObject()
+	w.t.EndObject()
 	return nil
 }

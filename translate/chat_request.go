@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // Options is the operator's word on what a dialect other than OpenAI's cannot say.
@@ -168,7 +170,7 @@ const maxChatDepth = 64
 // kinds of content with an InvalidError that names the place; members it does
 // not know are ignored, as OpenAI-compatible servers commonly do.
 func parseChat(body []byte) (*chat, error) {
-	if tooDeep(body, maxChatDepth) {
+	if rawjson.TooDeep(body, maxChatDepth) {
 		return nil, &InvalidError{Message: fmt.Sprintf("the request nests deeper than %d levels", maxChatDepth)}
 	}
 	if !gjson.ValidBytes(body) {
@@ -189,7 +191,7 @@ func parseChat(body []byte) (*chat, error) {
 		return within(name, read(c, &raw, v))
 	})
 	if err == nil {
-		err = c.settle(&raw)
+		err = c.resolve(&raw)
 	}
 	if err != nil {
 		return nil, named(err)
@@ -278,8 +280,8 @@ var (
 	serviceTiers = []string{"auto", "default", "flex", "scale", "priority", "fast", "reserved"}
 )
 
-// settle decides between members that say the same thing twice.
-func (c *chat) settle(raw *rawChat) error {
+// resolve decides between members that say the same thing twice.
+func (c *chat) resolve(raw *rawChat) error {
 	if len(c.messages) == 0 {
 		return within("messages", &InvalidError{Code: "empty_array", Message: "expected at least one message"})
 	}
@@ -339,7 +341,7 @@ func (c *chat) readStop(_ *rawChat, v gjson.Result) error {
 func (c *chat) readN(_ *rawChat, v gjson.Result) error {
 	n, err := intValue(v, 1, 128)
 	if n > 1 {
-		c.cannot("n", true, "this model returns one choice")
+		c.markUnsupported("n", true, "this model returns one choice")
 	}
 	return err
 }
@@ -348,7 +350,7 @@ func (c *chat) readLogprobs(_ *rawChat, v gjson.Result) error {
 	var on bool
 	err := readBool(&on, v)
 	if on {
-		c.cannot("logprobs", true, "this model reports no log probabilities")
+		c.markUnsupported("logprobs", true, "this model reports no log probabilities")
 	}
 	return err
 }
@@ -356,7 +358,7 @@ func (c *chat) readLogprobs(_ *rawChat, v gjson.Result) error {
 func (c *chat) readTopLogprobs(_ *rawChat, v gjson.Result) error {
 	n, err := intValue(v, 0, 20)
 	if n > 0 {
-		c.cannot("top_logprobs", true, "this model reports no log probabilities")
+		c.markUnsupported("top_logprobs", true, "this model reports no log probabilities")
 	}
 	return err
 }
@@ -366,7 +368,7 @@ func (c *chat) readLogitBias(_ *rawChat, v gjson.Result) error {
 		return err
 	}
 	if len(v.Map()) > 0 {
-		c.cannot("logit_bias", false, "this model has other tokens")
+		c.markUnsupported("logit_bias", false, "this model has other tokens")
 	}
 	return nil
 }
@@ -377,7 +379,7 @@ func (c *chat) readPenalty(name string, v gjson.Result) error {
 		return err
 	}
 	if *n != 0 {
-		c.cannot(name, false, "this model has no such penalty")
+		c.markUnsupported(name, false, "this model has no such penalty")
 	}
 	return nil
 }
@@ -399,14 +401,14 @@ func (c *chat) readModalities(_ *rawChat, v gjson.Result) error {
 			return err
 		}
 		if kind == "audio" {
-			c.cannot("modalities", true, "this model answers in text only")
+			c.markUnsupported("modalities", true, "this model answers in text only")
 		}
 		return nil
 	})
 }
 
 func (c *chat) readWebSearch(_ *rawChat, v gjson.Result) error {
-	c.cannot("web_search_options", true, "this model cannot search the web")
+	c.markUnsupported("web_search_options", true, "this model cannot search the web")
 	return wantObject(v)
 }
 
@@ -416,9 +418,9 @@ func (c *chat) readModeration(_ *rawChat, v gjson.Result) error {
 	}
 	policy := v.Get("policy")
 	if policy.Str == "block" || policy.Get("mode").Str == "block" {
-		c.cannot("moderation", true, "this model has no moderation that could block")
+		c.markUnsupported("moderation", true, "this model has no moderation that could block")
 	} else {
-		c.cannot("moderation", false, "this model has no moderation scores")
+		c.markUnsupported("moderation", false, "this model has no moderation scores")
 	}
 	return nil
 }
@@ -513,7 +515,7 @@ func (c *chat) readFormat(_ *rawChat, v gjson.Result) error {
 			err = readString(&c.format.description, e)
 		case "schema":
 			err = wantObject(e)
-			c.format.schema = wholePairs(e.Raw)
+			c.format.schema = rawjson.WholePairs(e.Raw)
 		case "strict":
 			err = readBool(&c.format.strict, e)
 		}
@@ -525,18 +527,18 @@ func (c *chat) readFormat(_ *rawChat, v gjson.Result) error {
 	return within("json_schema", err)
 }
 
-// cannot notes a field that has no counterpart; judge decides what becomes of it.
-func (c *chat) cannot(param string, refuse bool, why string) {
+// markUnsupported notes a field that has no counterpart; applyUnsupported decides what becomes of it.
+func (c *chat) markUnsupported(param string, refuse bool, why string) {
 	if slices.ContainsFunc(c.unsupported, func(u unsupported) bool { return u.param == param }) {
 		return
 	}
 	c.unsupported = append(c.unsupported, unsupported{param: param, refuse: refuse, why: why})
 }
 
-// judge applies the operator's choice to everything noted by cannot: it
+// applyUnsupported applies the operator's choice to everything noted by markUnsupported: it
 // returns the names of what is dropped, in the request's order, or the error
 // that refuses the request. Call it once all steps are done.
-func (c *chat) judge(o Options) ([]string, error) {
+func (c *chat) applyUnsupported(o Options) ([]string, error) {
 	slices.SortStableFunc(c.unsupported, func(a, b unsupported) int { return c.place(a.param) - c.place(b.param) })
 	var dropped []string
 	for _, u := range c.unsupported {

@@ -33,11 +33,11 @@ const (
 // effortBudgets are the token budgets that stand for each effort.
 var effortBudgets = map[string]int64{"minimal": 1024, "low": 1024, "medium": 2048, "high": 4096, "xhigh": 8192, "max": 16384}
 
-// settleReasoning decides how the model is asked to reason. It may raise the
+// resolveReasoning decides how the model is asked to reason. It may raise the
 // output limit where the client set none, and gives up reasoning where it
 // would make the request fail: when a call is forced, and when an earlier turn
 // with calls has lost its signed thoughts.
-func (c *chat) settleReasoning(caps Capabilities) (reasoning, error) {
+func (c *chat) resolveReasoning(caps Capabilities) (reasoning, error) {
 	r := c.wantedReasoning(caps)
 	if !r.on() {
 		return r, nil
@@ -46,11 +46,11 @@ func (c *chat) settleReasoning(caps Capabilities) (reasoning, error) {
 		if c.thinking != nil {
 			return r, &InvalidError{Param: "thinking", Message: "thinking and a forced tool_choice rule each other out"}
 		}
-		c.cannot("reasoning_effort", false, "this model does not think when a call is forced")
+		c.markUnsupported("reasoning_effort", false, "this model does not think when a call is forced")
 		return reasoning{}, nil
 	}
 	if c.lostThoughts() {
-		c.cannot(c.reasoningParam(), false, "an earlier turn with tool calls came without its thinking blocks")
+		c.markUnsupported(c.reasoningParam(), false, "an earlier turn with tool calls came without its thinking blocks")
 		return reasoning{}, nil
 	}
 	if r.mode == reasoningBudget {
@@ -76,7 +76,7 @@ func (c *chat) wantedReasoning(caps Capabilities) reasoning {
 		return c.effortReasoning()
 	}
 	if c.thinking != nil && c.thinking.kind != "disabled" {
-		c.cannot("thinking", false, "this model has no thinking switch")
+		c.markUnsupported("thinking", false, "this model has no thinking switch")
 	}
 	return reasoning{}
 }
@@ -111,7 +111,7 @@ func (c *chat) fitBudget(r reasoning, maxOutput int64) reasoning {
 		}
 	}
 	if c.maxTokens <= minThinkingBudget {
-		c.cannot(c.reasoningParam(), false, "the output limit leaves no room for thinking")
+		c.markUnsupported(c.reasoningParam(), false, "the output limit leaves no room for thinking")
 		return reasoning{}
 	}
 	r.budget = min(r.budget, c.maxTokens-1)

@@ -1,5 +1,7 @@
 package translate
 
+import "github.com/inference-router/inference-router/internal/rawjson"
+
 // maxAnswerDepth bounds the nesting of an upstream's JSON.
 const maxAnswerDepth = 512
 
@@ -18,124 +20,124 @@ type answer struct {
 
 // answerReader reads such objects, one at a time and in one walk.
 type answerReader struct {
-	scanner
+	rawjson.Scanner
 	answer
 }
 
 // read walks over data. Of data that is cut short it tells what comes before
 // the cut.
 func (r *answerReader) read(data []byte) answer {
-	r.scanner = scanner{b: data, maxDepth: maxAnswerDepth, lax: true}
+	r.Scanner = rawjson.Scanner{Data: data, MaxDepth: maxAnswerDepth, Lax: true}
 	r.answer = answer{choices: -1}
-	if r.next() != '{' {
+	if r.Next() != '{' {
 		r.malformed = true
 		return r.answer
 	}
-	before := r.i + 1 // where the last member ended
-	for more := r.open('{'); more; more = r.more('}') {
-		r.next()
-		from := r.i
-		k := r.key()
-		value := r.i
+	before := r.Pos + 1 // where the last member ended
+	for more := r.Open('{'); more; more = r.More('}') {
+		r.Next()
+		from := r.Pos
+		k := r.Key()
+		value := r.Pos
 		r.member(k)
-		if r.err == nil && r.i-value == 4 && data[value] == 'n' && string(data[k.from:k.to]) == "usage" {
+		if r.Err == nil && r.Pos-value == 4 && data[value] == 'n' && string(data[k.From:k.To]) == "usage" {
 			r.nullUsage(before, from)
 		}
-		before = r.i
+		before = r.Pos
 	}
-	r.end()
-	r.malformed = r.err != nil
+	r.End()
+	r.malformed = r.Err != nil
 	if r.malformed {
 		r.nullFrom, r.nullTo = 0, 0
 	}
 	return r.answer
 }
 
-func (r *answerReader) member(k quoted) {
-	switch string(r.b[k.from:k.to]) {
+func (r *answerReader) member(k rawjson.Quoted) {
+	switch string(r.Data[k.From:k.To]) {
 	case "choices":
 		r.readChoices()
 	case "usage":
 		r.readUsage()
 	case "error":
-		from := r.i
-		r.skip()
-		if r.err == nil && r.b[from] != 'n' {
-			r.failure = r.b[from:r.i]
+		from := r.Pos
+		r.Skip()
+		if r.Err == nil && r.Data[from] != 'n' {
+			r.failure = r.Data[from:r.Pos]
 		}
 	case "x_groq":
 		r.object(func(name string) {
 			if name == "usage" {
 				r.readUsage()
 			} else {
-				r.skip()
+				r.Skip()
 			}
 		})
 	default:
-		r.skip()
+		r.Skip()
 	}
 }
 
 // nullUsage notes what has to be cut for a member from one place to the one
 // that is reached: with the comma after it, else with the comma before.
 func (r *answerReader) nullUsage(before, from int) {
-	end := r.i
+	end := r.Pos
 	r.nullFrom, r.nullTo = from, end
-	if r.next() == ',' {
-		r.i++
-		r.next()
-		r.nullTo = r.i
-		r.i = end
-	} else if r.b[before-1] != '{' {
+	if r.Next() == ',' {
+		r.Pos++
+		r.Next()
+		r.nullTo = r.Pos
+		r.Pos = end
+	} else if r.Data[before-1] != '{' {
 		r.nullFrom = before
 	}
 }
 
 // object walks over the members of an object; anything else is passed over.
 func (r *answerReader) object(read func(name string)) {
-	if r.next() != '{' {
-		r.skip()
+	if r.Next() != '{' {
+		r.Skip()
 		return
 	}
-	for more := r.open('{'); more; more = r.more('}') {
-		k := r.key()
-		read(string(r.b[k.from:k.to]))
+	for more := r.Open('{'); more; more = r.More('}') {
+		k := r.Key()
+		read(string(r.Data[k.From:k.To]))
 	}
 }
 
 func (r *answerReader) readChoices() {
-	if r.next() != '[' {
-		r.skip()
+	if r.Next() != '[' {
+		r.Skip()
 		return
 	}
 	r.choices = 0
-	for more := r.open('['); more; more = r.more(']') {
+	for more := r.Open('['); more; more = r.More(']') {
 		r.choices++
 		r.choice()
 	}
 }
 
 func (r *answerReader) choice() {
-	if r.next() != '{' {
-		r.skip()
+	if r.Next() != '{' {
+		r.Skip()
 		return
 	}
-	for more := r.open('{'); more; more = r.more('}') {
-		k := r.key()
-		switch string(r.b[k.from:k.to]) {
+	for more := r.Open('{'); more; more = r.More('}') {
+		k := r.Key()
+		switch string(r.Data[k.From:k.To]) {
 		case "delta", "message":
 			r.message()
 		case "finish_reason":
-			if r.next() != '"' {
-				r.skip()
+			if r.Next() != '"' {
+				r.Skip()
 				continue
 			}
-			q := r.text()
-			r.finish = finishName(r.b[q.from:q.to])
+			q := r.Text()
+			r.finish = finishName(r.Data[q.From:q.To])
 		case "usage": // some providers put it here
 			r.readUsage()
 		default:
-			r.skip()
+			r.Skip()
 		}
 	}
 }
@@ -143,14 +145,14 @@ func (r *answerReader) choice() {
 // message counts the output in a message or delta. Reasoning that is told
 // twice, under two names, counts once.
 func (r *answerReader) message() {
-	if r.next() != '{' {
-		r.skip()
+	if r.Next() != '{' {
+		r.Skip()
 		return
 	}
 	var reasoning int64
-	for more := r.open('{'); more; more = r.more('}') {
-		k := r.key()
-		switch string(r.b[k.from:k.to]) {
+	for more := r.Open('{'); more; more = r.More('}') {
+		k := r.Key()
+		switch string(r.Data[k.From:k.To]) {
 		case "content", "refusal":
 			r.output += r.strings()
 		case "reasoning_content", "reasoning":
@@ -158,7 +160,7 @@ func (r *answerReader) message() {
 		case "tool_calls", "function_call", "audio":
 			r.output += r.strings()
 		default:
-			r.skip()
+			r.Skip()
 		}
 	}
 	r.output += reasoning
@@ -166,25 +168,25 @@ func (r *answerReader) message() {
 
 // strings passes over a value and adds up the strings in it, names apart.
 func (r *answerReader) strings() (n int64) {
-	switch r.next() {
+	switch r.Next() {
 	case '"':
-		return r.size(r.text())
+		return r.Size(r.Text())
 	case '{':
-		for more := r.open('{'); more; more = r.more('}') {
-			k := r.key()
-			switch string(r.b[k.from:k.to]) {
+		for more := r.Open('{'); more; more = r.More('}') {
+			k := r.Key()
+			switch string(r.Data[k.From:k.To]) {
 			case "id", "type":
-				r.skip()
+				r.Skip()
 			default:
 				n += r.strings()
 			}
 		}
 	case '[':
-		for more := r.open('['); more; more = r.more(']') {
+		for more := r.Open('['); more; more = r.More(']') {
 			n += r.strings()
 		}
 	default:
-		r.skip()
+		r.Skip()
 	}
 	return n
 }
@@ -222,13 +224,13 @@ const maxCount = 1 << 53
 
 // count reads a token count.
 func (r *answerReader) count() count {
-	r.next()
-	from := r.i
-	r.skip()
-	if r.err != nil {
+	r.Next()
+	from := r.Pos
+	r.Skip()
+	if r.Err != nil {
 		return countAbsurd
 	}
-	raw := r.b[from:r.i]
+	raw := r.Data[from:r.Pos]
 	if raw[0] == 'n' {
 		return countAbsent
 	}
@@ -242,18 +244,18 @@ func (r *answerReader) count() count {
 // readUsage reads a usage object. Counts that make no sense are as good as
 // none: the caller then goes by the bytes that were delivered.
 func (r *answerReader) readUsage() {
-	if r.next() != '{' {
-		from := r.i
-		r.skip()
-		if r.err == nil && r.b[from] != 'n' {
+	if r.Next() != '{' {
+		from := r.Pos
+		r.Skip()
+		if r.Err == nil && r.Data[from] != 'n' {
 			r.badUsage = true
 		}
 		return
 	}
 	c := counts{input: countAbsent, output: countAbsent, total: countAbsent}
-	for more := r.open('{'); more; more = r.more('}') {
-		k := r.key()
-		switch string(r.b[k.from:k.to]) {
+	for more := r.Open('{'); more; more = r.More('}') {
+		k := r.Key()
+		switch string(r.Data[k.From:k.To]) {
 		case "prompt_tokens":
 			c.input = r.count()
 		case "completion_tokens":
@@ -267,10 +269,10 @@ func (r *answerReader) readUsage() {
 		case "completion_tokens_details":
 			r.details(&c)
 		default:
-			r.skip()
+			r.Skip()
 		}
 	}
-	if r.err != nil {
+	if r.Err != nil {
 		return
 	}
 	if u := c.usage(); u != nil {
@@ -281,13 +283,13 @@ func (r *answerReader) readUsage() {
 }
 
 func (r *answerReader) details(c *counts) {
-	if r.next() != '{' {
-		r.skip()
+	if r.Next() != '{' {
+		r.Skip()
 		return
 	}
-	for more := r.open('{'); more; more = r.more('}') {
-		k := r.key()
-		switch string(r.b[k.from:k.to]) {
+	for more := r.Open('{'); more; more = r.More('}') {
+		k := r.Key()
+		switch string(r.Data[k.From:k.To]) {
 		case "cached_tokens":
 			c.cached = max(c.cached, r.count())
 		case "cache_write_tokens", "cache_creation_tokens":
@@ -295,7 +297,7 @@ func (r *answerReader) details(c *counts) {
 		case "reasoning_tokens":
 			c.reasoning = max(c.reasoning, r.count())
 		default:
-			r.skip()
+			r.Skip()
 		}
 	}
 }

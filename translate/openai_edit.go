@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"strconv"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // Edit is what one attempt changes in the client's JSON. The zero value
@@ -69,7 +71,7 @@ func (c *changes) add(name, value string) {
 func (c *changes) edit(e Edit) {
 	r := c.r
 	if e.Model != "" && (e.Model != r.Model || r.Raw("model") == nil) {
-		c.add("model", string(appendQuoted(make([]byte, 0, len(e.Model)+2), e.Model)))
+		c.add("model", string(rawjson.AppendString(make([]byte, 0, len(e.Model)+2), e.Model)))
 	}
 	if e.NoStreamOptions {
 		c.add("stream_options", "")
@@ -97,7 +99,7 @@ func sortedNames(values map[string]string) []string {
 	if len(values) == 0 {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(values)), func(name string) bool { return !valid(values[name]) })
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(values)), func(name string) bool { return !rawjson.Valid(string(values[name]), maxRequestDepth) })
 }
 
 // limit sets the output limit: to the attempt's own, else to the operator's,
@@ -168,15 +170,15 @@ func withUsage(raw []byte) string {
 	if len(raw) == 0 || raw[0] != '{' {
 		return `{"include_usage":true}`
 	}
-	s := scanner{b: raw, maxDepth: maxRequestDepth}
+	s := rawjson.Scanner{Data: raw, MaxDepth: maxRequestDepth}
 	empty := true
-	for more := s.open('{'); more; more = s.more('}') {
+	for more := s.Open('{'); more; more = s.More('}') {
 		empty = false
-		k := s.bytes(s.key())
-		from := s.i
-		s.skip()
+		k := s.Bytes(s.Key())
+		from := s.Pos
+		s.Skip()
 		if string(k) == "include_usage" {
-			return string(raw[:from]) + "true" + string(raw[s.i:])
+			return string(raw[:from]) + "true" + string(raw[s.Pos:])
 		}
 	}
 	if empty {
@@ -221,7 +223,7 @@ func (r *Request) splice(from *Request, changes []change) {
 			out = append(out, ',')
 		}
 		added := member{name: c.name, key: len(out)}
-		out = append(appendQuoted(out, c.name), ':')
+		out = append(rawjson.AppendString(out, c.name), ':')
 		added.value = len(out)
 		out = append(out, c.value...)
 		added.to = len(out)
@@ -244,6 +246,6 @@ func (r *Request) update(c change) {
 	case isLimit(c.name):
 		r.MaxTokens, _ = wholeValue([]byte(c.value), math.MaxInt32)
 	case f != fieldOther:
-		_ = r.fact(f, []byte(c.value)) // the operator's own values
+		_ = r.setField(f, []byte(c.value)) // the operator's own values
 	}
 }

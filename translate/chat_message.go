@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // readMessages reads the messages member. Tool messages become user turns
@@ -291,19 +293,19 @@ func toolInput(arguments string) string {
 	switch {
 	case text == "" || text == "null":
 		return "{}"
-	case tooDeep([]byte(text), maxChatDepth) || !gjson.Valid(text):
+	case rawjson.TooDeep([]byte(text), maxChatDepth) || !gjson.Valid(text):
 		return wrapInput("_invalid_arguments", arguments)
 	case text[0] != '{':
-		return `{"value":` + wholePairs(text) + `}`
+		return `{"value":` + rawjson.WholePairs(text) + `}`
 	}
-	return wholePairs(text)
+	return rawjson.WholePairs(text)
 }
 
 func wrapInput(name, text string) string {
-	var t jsonText
-	t.object()
-	t.stringMember(name, text)
-	t.endObject()
+	var t rawjson.Writer
+	t.Object()
+	t.StringMember(name, text)
+	t.EndObject()
 	return string(t)
 }
 

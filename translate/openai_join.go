@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // Join collects an answer, streamed or whole, into one chat.completion.
@@ -135,90 +137,90 @@ func (c *joinedCall) add(v gjson.Result) {
 }
 
 func (j *joined) completion() []byte {
-	var t jsonText
-	t.object()
-	t.stringMember("id", j.id)
-	t.stringMember("object", "chat.completion")
+	var t rawjson.Writer
+	t.Object()
+	t.StringMember("id", j.id)
+	t.StringMember("object", "chat.completion")
 	if j.created != "" {
-		t.rawMember("created", j.created)
+		t.RawMember("created", j.created)
 	}
-	t.stringMember("model", j.model)
-	t.openArray("choices")
+	t.StringMember("model", j.model)
+	t.OpenArray("choices")
 	for i := range j.choices {
 		j.choices[i].write(&t, i)
 	}
-	t.endArray()
+	t.EndArray()
 	if j.tier != "" {
-		t.stringMember("service_tier", j.tier)
+		t.StringMember("service_tier", j.tier)
 	}
 	if j.fingerprint != "" {
-		t.stringMember("system_fingerprint", j.fingerprint)
+		t.StringMember("system_fingerprint", j.fingerprint)
 	}
 	if j.usage != "" {
-		t.rawMember("usage", j.usage)
+		t.RawMember("usage", j.usage)
 	}
-	t.endObject()
+	t.EndObject()
 	return t
 }
 
-func (c *joinedChoice) write(t *jsonText, index int) {
-	t.object()
-	t.intMember("index", int64(index))
-	t.openObject("message")
-	t.stringMember("role", "assistant")
-	t.key("content")
+func (c *joinedChoice) write(t *rawjson.Writer, index int) {
+	t.Object()
+	t.IntMember("index", int64(index))
+	t.OpenObject("message")
+	t.StringMember("role", "assistant")
+	t.Key("content")
 	if c.content.Len() == 0 && (len(c.calls) > 0 || c.function != nil || !c.spoke) {
-		t.raw("null")
+		t.Raw("null")
 	} else {
-		t.string(c.content.String())
+		t.String(c.content.String())
 	}
-	t.key("refusal")
+	t.Key("refusal")
 	if c.refused {
-		t.string(c.refusal.String())
+		t.String(c.refusal.String())
 	} else {
-		t.raw("null")
+		t.Raw("null")
 	}
 	if c.reasoning.Len() > 0 {
-		t.stringMember("reasoning_content", c.reasoning.String())
+		t.StringMember("reasoning_content", c.reasoning.String())
 	}
 	if len(c.thinking) > 0 {
-		t.openArray("thinking_blocks")
+		t.OpenArray("thinking_blocks")
 		for _, b := range c.thinking {
-			t.raw(b)
+			t.Raw(b)
 		}
-		t.endArray()
+		t.EndArray()
 	}
 	c.writeCalls(t)
-	t.endObject()
-	t.key("logprobs")
+	t.EndObject()
+	t.Key("logprobs")
 	if len(c.logprobs) > 0 {
-		t.raw(`{"content":[` + strings.Join(c.logprobs, ",") + `]}`)
+		t.Raw(`{"content":[` + strings.Join(c.logprobs, ",") + `]}`)
 	} else {
-		t.raw("null")
+		t.Raw("null")
 	}
-	t.key("finish_reason")
+	t.Key("finish_reason")
 	if c.finish == "" {
-		t.raw("null")
+		t.Raw("null")
 	} else {
-		t.string(c.finish)
+		t.String(c.finish)
 	}
-	t.endObject()
+	t.EndObject()
 }
 
-func (c *joinedChoice) writeCalls(t *jsonText) {
+func (c *joinedChoice) writeCalls(t *rawjson.Writer) {
 	if c.function != nil {
-		t.openObject("function_call")
-		t.stringMember("name", c.function.name)
-		t.stringMember("arguments", c.function.input.String())
-		t.endObject()
+		t.OpenObject("function_call")
+		t.StringMember("name", c.function.name)
+		t.StringMember("arguments", c.function.input.String())
+		t.EndObject()
 	}
 	if len(c.calls) == 0 {
 		return
 	}
-	t.openArray("tool_calls")
+	t.OpenArray("tool_calls")
 	for i := range c.calls {
 		call := &c.calls[i]
-		t.toolCall(wholeCall{id: call.id, name: call.name, arguments: call.input.String(), custom: call.kind == "custom"})
+		writeToolCall(t, wholeCall{id: call.id, name: call.name, arguments: call.input.String(), custom: call.kind == "custom"})
 	}
-	t.endArray()
+	t.EndArray()
 }

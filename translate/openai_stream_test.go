@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // sse turns data into events.
@@ -381,7 +383,7 @@ func passedOn(event, got string, hide bool) bool {
 	cut := len(event) - len(got)
 	for i := 0; hide && cut > 0 && i <= len(got); i++ {
 		if event[:i] == got[:i] && event[i+cut:] == got[i:] && nullUsage.MatchString(event[i:i+cut]) {
-			return valid(event) == valid(got)
+			return rawjson.Valid(string(event), maxRequestDepth) == rawjson.Valid(string(got), maxRequestDepth)
 		}
 	}
 	return false
@@ -427,7 +429,7 @@ func TestSplitOpenAI(t *testing.T) {
 				t.Fatalf("got\n%s\n%v, want\n%s", strings.Join(data, "\n"), err, strings.Join(c.want, "\n"))
 			}
 			for _, d := range data {
-				if !valid(d) {
+				if !rawjson.Valid(string(d), maxRequestDepth) {
 					t.Errorf("not JSON: %s", d)
 				}
 			}
@@ -442,12 +444,12 @@ func FuzzSplitOpenAI(f *testing.F) {
 	f.Add(`{"choices":[{"message":{"tool_calls":[{}]}}],"usage":{}}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		whole, err := WholeOpenAI([]byte(body))
-		if err != nil || !valid(body) {
+		if err != nil || !rawjson.Valid(string(body), maxRequestDepth) {
 			return
 		}
 		_, data, _ := collect(SplitOpenAI(whole, OpenAIOptions{}))
 		for _, d := range data {
-			if !valid(d) {
+			if !rawjson.Valid(string(d), maxRequestDepth) {
 				t.Fatalf("%s became %s", body, d)
 			}
 		}

@@ -3,6 +3,8 @@ package translate
 import (
 	"encoding/json"
 	"testing"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 func TestAppendWithCost(t *testing.T) {
@@ -26,7 +28,7 @@ func TestAppendWithCost(t *testing.T) {
 func FuzzAppendWithCost(f *testing.F) {
 	f.Add(`{"usage":{"a":1}}`)
 	f.Fuzz(func(t *testing.T, data string) {
-		if got := AppendWithCost(nil, []byte(data), "0.5"); valid(data) && !json.Valid(got) {
+		if got := AppendWithCost(nil, []byte(data), "0.5"); rawjson.Valid(string(data), maxRequestDepth) && !json.Valid(got) {
 			t.Fatalf("%s became %s", data, got)
 		}
 	})

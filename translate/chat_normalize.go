@@ -17,7 +17,7 @@ type plan struct {
 
 // prepare reads a request and shapes it to a model: the part of translating
 // that Converse and Messages share. The caller writes it down in its dialect,
-// notes what it cannot say there, and calls judge last.
+// notes what it cannot say there, and calls applyUnsupported last.
 func prepare(body []byte, caps Capabilities) (*chat, *plan, error) {
 	c, err := parseChat(body)
 	if err != nil {
@@ -28,12 +28,12 @@ func prepare(body []byte, caps Capabilities) (*chat, *plan, error) {
 }
 
 func (c *chat) shape(caps Capabilities) (*plan, error) {
-	if err := c.settleTools(caps); err != nil {
+	if err := c.resolveTools(caps); err != nil {
 		return nil, err
 	}
 	oneCall := c.legacy || c.parallelTools != nil && !*c.parallelTools
 	p := &plan{names: &names{legacy: c.legacy, single: oneCall}}
-	p.schema, p.names.jsonTool = c.settleFormat(caps)
+	p.schema, p.names.jsonTool = c.resolveFormat(caps)
 	if err := c.normalize(caps); err != nil {
 		return nil, err
 	}
@@ -41,13 +41,13 @@ func (c *chat) shape(caps Capabilities) (*plan, error) {
 		c.maxTokens = min(c.maxTokens, caps.MaxOutput)
 	}
 	var err error
-	if p.reasoning, err = c.settleReasoning(caps); err != nil {
+	if p.reasoning, err = c.resolveReasoning(caps); err != nil {
 		return nil, err
 	}
 	c.closeWithUser(caps.Prefill && !p.reasoning.on() && p.schema == nil)
 	c.splitToolTurns(caps)
-	c.settleSampling(caps, p.reasoning.on())
-	c.settleStop(caps)
+	c.resolveSampling(caps, p.reasoning.on())
+	c.resolveStop(caps)
 	for _, t := range c.tools {
 		if t.custom {
 			p.names.addCustom(t.name)
@@ -60,7 +60,7 @@ func (c *chat) shape(caps Capabilities) (*plan, error) {
 		c.tools = []tool{placeholderTool}
 		p.names.silent = placeholderTool.name
 	}
-	c.settleCache(caps)
+	c.resolveCache(caps)
 	return p, nil
 }
 
@@ -118,7 +118,7 @@ func (c *chat) pairFunctions() {
 // a place for it reads it at the head of the first user turn, and so does any
 // model when nothing else is said.
 func (c *chat) liftSystem(caps Capabilities) {
-	told := c.system // by settleFormat; it comes last
+	told := c.system // by resolveFormat; it comes last
 	c.system = nil
 	turns := c.messages[:0:0]
 	for _, m := range c.messages {
@@ -527,9 +527,9 @@ func documentName(file string) string {
 // maxCachePoints is how many cache points one request may have.
 const maxCachePoints = 4
 
-// settleCache keeps the latest four cache marks that the model takes, and
+// resolveCache keeps the latest four cache marks that the model takes, and
 // lets none live longer than one before it. None may stand after reasoning.
-func (c *chat) settleCache(caps Capabilities) {
+func (c *chat) resolveCache(caps Capabilities) {
 	var marks []**cacheMark
 	for i := range c.tools {
 		marks = addMark(marks, &c.tools[i].cache, caps.Cache && caps.CacheTools)
@@ -567,15 +567,15 @@ func addMark(marks []**cacheMark, mark **cacheMark, allowed bool) []**cacheMark 
 	return append(marks, mark)
 }
 
-// settleSampling leaves the sampling fields that the model takes.
-func (c *chat) settleSampling(caps Capabilities, thinking bool) {
+// resolveSampling leaves the sampling fields that the model takes.
+func (c *chat) resolveSampling(caps Capabilities, thinking bool) {
 	if caps.Sampling == "none" || thinking {
 		c.dropSampling("this model chooses its own sampling")
 	}
 	if c.temperature != nil && *c.temperature > 1 {
 		one := 1.0
 		c.temperature = &one
-		c.cannot("temperature", false, "this model's highest temperature is 1")
+		c.markUnsupported("temperature", false, "this model's highest temperature is 1")
 	}
 	if c.topP == nil || c.temperature == nil {
 		return
@@ -587,28 +587,28 @@ func (c *chat) settleSampling(caps Capabilities, thinking bool) {
 		c.temperature = nil
 	case caps.Sampling == "either":
 		c.topP = nil
-		c.cannot("top_p", false, "this model takes temperature or top_p, not both")
+		c.markUnsupported("top_p", false, "this model takes temperature or top_p, not both")
 	}
 }
 
 func (c *chat) dropSampling(why string) {
 	if c.temperature != nil && *c.temperature != 1 {
-		c.cannot("temperature", false, why)
+		c.markUnsupported("temperature", false, why)
 	}
 	if c.topP != nil && *c.topP != 1 {
-		c.cannot("top_p", false, why)
+		c.markUnsupported("top_p", false, why)
 	}
 	if c.topK != nil {
-		c.cannot("top_k", false, why)
+		c.markUnsupported("top_k", false, why)
 	}
 	c.temperature, c.topP, c.topK = nil, nil, nil
 }
 
-// settleStop leaves the stop sequences that the model takes.
-func (c *chat) settleStop(caps Capabilities) {
+// resolveStop leaves the stop sequences that the model takes.
+func (c *chat) resolveStop(caps Capabilities) {
 	c.stop = slices.DeleteFunc(c.stop, func(s string) bool { return s == "" })
 	if !caps.Stop && len(c.stop) > 0 {
-		c.cannot("stop", false, "this model has no stop sequences")
+		c.markUnsupported("stop", false, "this model has no stop sequences")
 		c.stop = nil
 	}
 	if caps.Family != "claude" {
@@ -617,6 +617,6 @@ func (c *chat) settleStop(caps Capabilities) {
 	n := len(c.stop)
 	c.stop = slices.DeleteFunc(c.stop, blank)
 	if len(c.stop) < n {
-		c.cannot("stop", false, "this model cannot stop at white space")
+		c.markUnsupported("stop", false, "this model cannot stop at white space")
 	}
 }

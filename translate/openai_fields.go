@@ -4,24 +4,26 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
-// fact takes in what a known top-level member says. raw is valid JSON; null
+// setField takes in what a known top-level member says. raw is valid JSON; null
 // means that the member is absent.
-func (r *Request) fact(f field, raw []byte) *InvalidError {
+func (r *Request) setField(f field, raw []byte) *InvalidError {
 	name := fieldNames[f]
 	if raw[0] == 'n' && f != fieldMessages {
 		return nil
 	}
 	switch f {
 	case fieldModel:
-		return stringFact(name, raw, &r.Model)
+		return setString(name, raw, &r.Model)
 	case fieldUser:
-		return stringFact(name, raw, &r.User)
+		return setString(name, raw, &r.User)
 	case fieldSafetyIdentifier:
-		return stringFact(name, raw, &r.SafetyIdentifier)
+		return setString(name, raw, &r.SafetyIdentifier)
 	case fieldStream:
-		return boolFact(name, raw, &r.Stream)
+		return setBool(name, raw, &r.Stream)
 	case fieldMaxTokens, fieldMaxCompletionTokens:
 		_, err := integer(name, raw, 1, math.MaxInt32)
 		return err
@@ -45,21 +47,21 @@ func (r *Request) fact(f field, raw []byte) *InvalidError {
 	case fieldMetadata:
 		id, err := nested(name, "user_id", raw)
 		if err == nil && id != nil {
-			err = stringFact("metadata.user_id", id, &r.MetadataUser)
+			err = setString("metadata.user_id", id, &r.MetadataUser)
 		}
 		if err != nil {
 			return err
 		}
 		budget, err := nested(name, "budget_usd", raw)
 		if err == nil && budget != nil {
-			err = moneyFact("metadata.budget_usd", budget, &r.MetadataBudget)
+			err = setMoney("metadata.budget_usd", budget, &r.MetadataBudget)
 		}
 		return err
 	case fieldResponseFormat:
 		var kind string
 		v, err := nested(name, "type", raw)
 		if err == nil && v != nil {
-			err = stringFact("response_format.type", v, &kind)
+			err = setString("response_format.type", v, &kind)
 		}
 		r.Schema = kind == "json_schema" || kind == "json_object"
 		return err
@@ -73,18 +75,18 @@ func nested(parent, name string, raw []byte) (found []byte, err *InvalidError) {
 	if raw[0] != '{' {
 		return nil, invalidType(parent, "an object", raw)
 	}
-	s := scanner{b: raw, maxDepth: maxRequestDepth}
-	for more := s.open('{'); more; more = s.more('}') {
-		k := s.bytes(s.key())
-		from := s.i
-		s.skip()
+	s := rawjson.Scanner{Data: raw, MaxDepth: maxRequestDepth}
+	for more := s.Open('{'); more; more = s.More('}') {
+		k := s.Bytes(s.Key())
+		from := s.Pos
+		s.Skip()
 		if string(k) != name {
 			continue
 		}
 		if found != nil {
 			return nil, duplicate(parent + "." + name)
 		}
-		found = raw[from:s.i]
+		found = raw[from:s.Pos]
 	}
 	return found, nil
 }
@@ -94,7 +96,7 @@ func nestedBool(parent, name string, raw []byte, to *bool) *InvalidError {
 	if err != nil || v == nil {
 		return err
 	}
-	return boolFact(parent+"."+name, v, to)
+	return setBool(parent+"."+name, v, to)
 }
 
 func duplicate(param string) *InvalidError {
@@ -104,11 +106,11 @@ func duplicate(param string) *InvalidError {
 	}
 }
 
-func stringFact(param string, raw []byte, to *string) *InvalidError {
+func setString(param string, raw []byte, to *string) *InvalidError {
 	switch raw[0] {
 	case '"':
-		s := scanner{b: raw}
-		*to = string(s.bytes(s.text()))
+		s := rawjson.Scanner{Data: raw}
+		*to = string(s.Bytes(s.Text()))
 		return nil
 	case 'n':
 		return nil
@@ -116,7 +118,7 @@ func stringFact(param string, raw []byte, to *string) *InvalidError {
 	return invalidType(param, "a string", raw)
 }
 
-func boolFact(param string, raw []byte, to *bool) *InvalidError {
+func setBool(param string, raw []byte, to *bool) *InvalidError {
 	switch raw[0] {
 	case 't', 'f':
 		*to = raw[0] == 't'
@@ -127,14 +129,14 @@ func boolFact(param string, raw []byte, to *bool) *InvalidError {
 	return invalidType(param, "a boolean", raw)
 }
 
-// moneyFact keeps a number's own text, so that no float rounds it.
-func moneyFact(param string, raw []byte, to *string) *InvalidError {
+// setMoney keeps a number's own text, so that no float rounds it.
+func setMoney(param string, raw []byte, to *string) *InvalidError {
 	if raw[0] == '-' || raw[0]-'0' <= 9 {
 		*to = string(raw)
 		return nil
 	}
 	if raw[0] == '"' || raw[0] == 'n' {
-		return stringFact(param, raw, to)
+		return setString(param, raw, to)
 	}
 	return invalidType(param, "a number or a string", raw)
 }

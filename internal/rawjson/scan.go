@@ -1,4 +1,4 @@
-package translate
+package rawjson
 
 import (
 	"bytes"
@@ -9,140 +9,146 @@ import (
 	"unicode/utf8"
 )
 
-// scanner walks JSON once, without building anything. It is strict: what it
+// Scanner walks JSON once, without building anything. It is strict: what it
 // accepts is valid RFC 8259 JSON. Objects and arrays are walked so:
 //
-//	for more := s.open('{'); more; more = s.more('}') {
-//		key := s.key()
-//		s.skip()
+//	for more := s.Open('{'); more; more = s.More('}') {
+//		key := s.Key()
+//		s.Skip()
 //	}
 //
-// After the first failure err is set and every call returns at once.
-type scanner struct {
-	b        []byte
-	i        int
+// After the first failure Err is set and every call returns at once; a caller
+// may set it, too, to end the walk. A Scanner serves one goroutine.
+type Scanner struct {
+	Data     []byte
+	Pos      int   // the next byte to look at
+	MaxDepth int   // of objects and arrays within one another
+	Lax      bool  // accept broken UTF-8 inside strings
+	Err      error // the first failure: a *SyntaxError, or one that the caller set
 	depth    int
-	maxDepth int
-	lax      bool // tolerate broken UTF-8 inside strings
-	err      *InvalidError
 }
 
-// quoted is a JSON string: where the bytes between its quotes are, and whether
+// Quoted is a JSON string: where the bytes between its quotes are, and whether
 // an escape is among them.
-type quoted struct {
-	from, to int
-	escaped  bool
+type Quoted struct {
+	From, To int
+	Escaped  bool
 }
 
-// fail records the first failure.
-func (s *scanner) fail(what string) {
-	if s.err != nil {
+// SyntaxError says what is wrong with JSON, and where.
+type SyntaxError struct {
+	What   string // such as "invalid escape"
+	Offset int    // in bytes
+}
+
+func (e *SyntaxError) Error() string { return fmt.Sprintf("%s at byte %d", e.What, e.Offset) }
+
+// Fail records the first failure.
+func (s *Scanner) Fail(what string) {
+	if s.Err != nil {
 		return
 	}
-	if s.i >= len(s.b) {
+	if s.Pos >= len(s.Data) {
 		what = "unexpected end"
 	}
-	s.err = &InvalidError{
-		Message: fmt.Sprintf("The request body is not valid JSON: %s at byte %d.", what, min(s.i, len(s.b))),
-		Code:    "invalid_json",
-	}
+	s.Err = &SyntaxError{What: what, Offset: min(s.Pos, len(s.Data))}
 }
 
 // space skips white space.
-func (s *scanner) space() {
-	for s.i < len(s.b) {
-		switch s.b[s.i] {
+func (s *Scanner) space() {
+	for s.Pos < len(s.Data) {
+		switch s.Data[s.Pos] {
 		case ' ', '\t', '\n', '\r':
-			s.i++
+			s.Pos++
 		default:
 			return
 		}
 	}
 }
 
-// next skips white space and returns the byte that follows, 0 at the end.
-func (s *scanner) next() byte {
-	if s.i < len(s.b) && s.b[s.i] > ' ' {
-		return s.b[s.i]
+// Next skips white space and returns the byte that follows, 0 at the end.
+func (s *Scanner) Next() byte {
+	if s.Pos < len(s.Data) && s.Data[s.Pos] > ' ' {
+		return s.Data[s.Pos]
 	}
 	s.space()
-	if s.i < len(s.b) {
-		return s.b[s.i]
+	if s.Pos < len(s.Data) {
+		return s.Data[s.Pos]
 	}
 	return 0
 }
 
-// open enters an object or array and reports whether it has an element.
-func (s *scanner) open(c byte) bool {
-	if s.err != nil {
+// Open enters an object or array and reports whether it has an element.
+func (s *Scanner) Open(c byte) bool {
+	if s.Err != nil {
 		return false
 	}
-	if s.next() != c {
-		s.fail(fmt.Sprintf("expected %q", c))
+	if s.Next() != c {
+		s.Fail(fmt.Sprintf("expected %q", c))
 		return false
 	}
-	s.i++
-	if s.depth++; s.depth > s.maxDepth {
-		s.fail(fmt.Sprintf("nested deeper than %d levels", s.maxDepth))
+	s.Pos++
+	if s.depth++; s.depth > s.MaxDepth {
+		s.Fail(fmt.Sprintf("nested deeper than %d levels", s.MaxDepth))
 		return false
 	}
-	if s.next() == c+2 { // in ASCII, ']' and '}' follow '[' and '{' by two
-		s.i++
+	if s.Next() == c+2 { // in ASCII, ']' and '}' follow '[' and '{' by two
+		s.Pos++
 		s.depth--
 		return false
 	}
 	return true
 }
 
-// more goes on to the next element, or leaves the object or array that end
+// More goes on to the next element, or leaves the object or array that end
 // closes.
-func (s *scanner) more(end byte) bool {
-	if s.err != nil {
+func (s *Scanner) More(end byte) bool {
+	if s.Err != nil {
 		return false
 	}
-	switch s.next() {
+	switch s.Next() {
 	case ',':
-		s.i++
-		s.next()
+		s.Pos++
+		s.Next()
 		return true
 	case end:
-		s.i++
+		s.Pos++
 		s.depth--
 		return false
 	}
-	s.fail(fmt.Sprintf("expected ',' or %q", end))
+	s.Fail(fmt.Sprintf("expected ',' or %q", end))
 	return false
 }
 
-// key reads an object's key and the colon after it.
-func (s *scanner) key() quoted {
-	s.next()
-	k := s.text()
-	if s.err != nil {
-		return quoted{}
+// Key reads an object's key and the colon after it.
+func (s *Scanner) Key() Quoted {
+	s.Next()
+	k := s.Text()
+	if s.Err != nil {
+		return Quoted{}
 	}
-	if s.next() != ':' {
-		s.fail("expected ':'")
-		return quoted{}
+	if s.Next() != ':' {
+		s.Fail("expected ':'")
+		return Quoted{}
 	}
-	s.i++
-	s.next()
+	s.Pos++
+	s.Next()
 	return k
 }
 
-// skip passes over one value of any kind.
-func (s *scanner) skip() {
-	switch s.next() {
+// Skip passes over one value of any kind.
+func (s *Scanner) Skip() {
+	switch s.Next() {
 	case '"':
-		s.text()
+		s.Text()
 	case '{':
-		for more := s.open('{'); more; more = s.more('}') {
-			s.key()
-			s.skip()
+		for more := s.Open('{'); more; more = s.More('}') {
+			s.Key()
+			s.Skip()
 		}
 	case '[':
-		for more := s.open('['); more; more = s.more(']') {
-			s.skip()
+		for more := s.Open('['); more; more = s.More(']') {
+			s.Skip()
 		}
 	case 't':
 		s.literal("true")
@@ -155,88 +161,88 @@ func (s *scanner) skip() {
 	}
 }
 
-// end makes sure that nothing but white space follows.
-func (s *scanner) end() {
-	if s.err != nil {
+// End makes sure that nothing but white space follows.
+func (s *Scanner) End() {
+	if s.Err != nil {
 		return
 	}
-	if s.next(); s.i < len(s.b) {
-		s.fail("unexpected data after the object")
+	if s.Next(); s.Pos < len(s.Data) {
+		s.Fail("unexpected data after the object")
 	}
 }
 
-func (s *scanner) literal(word string) {
-	if s.err != nil {
+func (s *Scanner) literal(word string) {
+	if s.Err != nil {
 		return
 	}
-	if len(s.b)-s.i < len(word) || string(s.b[s.i:s.i+len(word)]) != word {
-		s.fail("unexpected character")
+	if len(s.Data)-s.Pos < len(word) || string(s.Data[s.Pos:s.Pos+len(word)]) != word {
+		s.Fail("unexpected character")
 		return
 	}
-	s.i += len(word)
+	s.Pos += len(word)
 }
 
-func (s *scanner) number() {
-	if s.err != nil {
+func (s *Scanner) number() {
+	if s.Err != nil {
 		return
 	}
-	if s.i < len(s.b) && s.b[s.i] == '-' {
-		s.i++
+	if s.Pos < len(s.Data) && s.Data[s.Pos] == '-' {
+		s.Pos++
 	}
-	if s.i < len(s.b) && s.b[s.i] == '0' {
-		s.i++
+	if s.Pos < len(s.Data) && s.Data[s.Pos] == '0' {
+		s.Pos++
 	} else if !s.digits() {
 		return
 	}
-	if s.i < len(s.b) && s.b[s.i] == '.' {
-		s.i++
+	if s.Pos < len(s.Data) && s.Data[s.Pos] == '.' {
+		s.Pos++
 		if !s.digits() {
 			return
 		}
 	}
-	if s.i < len(s.b) && (s.b[s.i] == 'e' || s.b[s.i] == 'E') {
-		s.i++
-		if s.i < len(s.b) && (s.b[s.i] == '+' || s.b[s.i] == '-') {
-			s.i++
+	if s.Pos < len(s.Data) && (s.Data[s.Pos] == 'e' || s.Data[s.Pos] == 'E') {
+		s.Pos++
+		if s.Pos < len(s.Data) && (s.Data[s.Pos] == '+' || s.Data[s.Pos] == '-') {
+			s.Pos++
 		}
 		s.digits()
 	}
 }
 
 // digits passes over at least one digit.
-func (s *scanner) digits() bool {
-	from := s.i
-	for s.i < len(s.b) && s.b[s.i]-'0' <= 9 {
-		s.i++
+func (s *Scanner) digits() bool {
+	from := s.Pos
+	for s.Pos < len(s.Data) && s.Data[s.Pos]-'0' <= 9 {
+		s.Pos++
 	}
-	if s.i == from {
-		s.fail("unexpected character")
+	if s.Pos == from {
+		s.Fail("unexpected character")
 		return false
 	}
 	return true
 }
 
-// text reads a string.
-func (s *scanner) text() quoted {
-	if s.err != nil {
-		return quoted{}
+// Text reads a string.
+func (s *Scanner) Text() Quoted {
+	if s.Err != nil {
+		return Quoted{}
 	}
-	if s.i >= len(s.b) || s.b[s.i] != '"' {
-		s.fail("expected a string")
-		return quoted{}
+	if s.Pos >= len(s.Data) || s.Data[s.Pos] != '"' {
+		s.Fail("expected a string")
+		return Quoted{}
 	}
-	b, i := s.b, s.i+1
-	q := quoted{from: i}
+	b, i := s.Data, s.Pos+1
+	q := Quoted{From: i}
 	for {
 		i = plainEnd(b, i)
 		if i >= len(b) {
 			break
 		}
 		if c := b[i]; c == '"' {
-			q.to, s.i = i, i+1
+			q.To, s.Pos = i, i+1
 			return q
 		} else if c == '\\' {
-			q.escaped = true
+			q.Escaped = true
 			if i+1 < len(b) && escapes[b[i+1]] != 0 {
 				i += 2
 				continue
@@ -249,34 +255,34 @@ func (s *scanner) text() quoted {
 		} else if c < ' ' {
 			break
 		}
-		if s.i = i; !s.beyondASCII() {
-			return quoted{}
+		if s.Pos = i; !s.beyondASCII() {
+			return Quoted{}
 		}
-		i = s.i
+		i = s.Pos
 	}
-	s.i = i
+	s.Pos = i
 	s.badText()
-	return quoted{}
+	return Quoted{}
 }
 
 // badText says what is wrong with a string at the place that is reached.
-func (s *scanner) badText() {
-	if s.i < len(s.b) && s.b[s.i] == '\\' {
-		s.fail("invalid escape")
+func (s *Scanner) badText() {
+	if s.Pos < len(s.Data) && s.Data[s.Pos] == '\\' {
+		s.Fail("invalid escape")
 		return
 	}
-	s.fail("control character in a string")
+	s.Fail("control character in a string")
 }
 
 // beyondASCII passes over a run of multi-byte characters.
-func (s *scanner) beyondASCII() bool {
-	for s.i < len(s.b) && s.b[s.i] >= utf8.RuneSelf {
-		_, n := utf8.DecodeRune(s.b[s.i:])
-		if n == 1 && !s.lax {
-			s.fail("invalid UTF-8")
+func (s *Scanner) beyondASCII() bool {
+	for s.Pos < len(s.Data) && s.Data[s.Pos] >= utf8.RuneSelf {
+		_, n := utf8.DecodeRune(s.Data[s.Pos:])
+		if n == 1 && !s.Lax {
+			s.Fail("invalid UTF-8")
 			return false
 		}
-		s.i += n
+		s.Pos += n
 	}
 	return true
 }
@@ -401,24 +407,24 @@ func appendUnescaped(dst, raw []byte) []byte {
 	return dst
 }
 
-// bytes is what the string means; it shares the input's memory when it can.
-func (s *scanner) bytes(q quoted) []byte {
-	raw := s.b[q.from:q.to]
-	if !q.escaped {
+// Bytes is what the string means; it shares the input's memory when it can.
+func (s *Scanner) Bytes(q Quoted) []byte {
+	raw := s.Data[q.From:q.To]
+	if !q.Escaped {
 		return raw
 	}
 	return appendUnescaped(make([]byte, 0, len(raw)), raw)
 }
 
-// size is the number of bytes that the string means.
-func (s *scanner) size(q quoted) int64 {
-	if !q.escaped {
-		return int64(q.to - q.from)
+// Size is the number of bytes that the string means.
+func (s *Scanner) Size(q Quoted) int64 {
+	if !q.Escaped {
+		return int64(q.To - q.From)
 	}
 	n := 0
-	for i := q.from; i < q.to; i++ {
-		if s.b[i] == '\\' {
-			if s.b[i+1] == 'u' {
+	for i := q.From; i < q.To; i++ {
+		if s.Data[i] == '\\' {
+			if s.Data[i+1] == 'u' {
 				n += 2 // three at most for four hex digits: rounded up below
 				i += 4
 			}
@@ -429,27 +435,10 @@ func (s *scanner) size(q quoted) int64 {
 	return int64(n)
 }
 
-// appendQuoted appends s as a JSON string. Broken UTF-8 becomes U+FFFD.
-func appendQuoted(dst []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			dst = append(dst, '\\', byte(r))
-		case r < ' ':
-			dst = append(dst, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
-		default:
-			dst = utf8.AppendRune(dst, r)
-		}
-	}
-	return append(dst, '"')
-}
-
-// valid reports whether raw is one JSON value.
-func valid(raw string) bool {
-	s := scanner{b: []byte(raw), maxDepth: maxRequestDepth}
-	s.skip()
-	s.end()
-	return s.err == nil
+// Valid reports whether raw is one JSON value that nests no deeper than depth.
+func Valid(raw string, depth int) bool {
+	s := Scanner{Data: []byte(raw), MaxDepth: depth}
+	s.Skip()
+	s.End()
+	return s.Err == nil
 }

@@ -1,21 +1,23 @@
 package translate
 
+import "github.com/inference-router/inference-router/internal/rawjson"
+
 // AppendWithCost appends an answer's JSON, a whole one or a chunk, with
 // usage.cost set to cost, the text of a JSON number. What has no usage object
 // at its top is appended as it is.
 func AppendWithCost(dst, data []byte, cost string) []byte {
-	s := scanner{b: data, maxDepth: maxAnswerDepth, lax: true}
-	if s.next() != '{' {
+	s := rawjson.Scanner{Data: data, MaxDepth: maxAnswerDepth, Lax: true}
+	if s.Next() != '{' {
 		return append(dst, data...)
 	}
-	for more := s.open('{'); more; more = s.more('}') {
-		k := s.key()
-		if string(data[k.from:k.to]) != "usage" || s.next() != '{' {
-			s.skip()
+	for more := s.Open('{'); more; more = s.More('}') {
+		k := s.Key()
+		if string(data[k.From:k.To]) != "usage" || s.Next() != '{' {
+			s.Skip()
 			continue
 		}
-		from, to, empty := s.costPlace()
-		if s.err != nil {
+		from, to, empty := costPlace(&s)
+		if s.Err != nil {
 			break
 		}
 		dst = append(dst, data[:from]...)
@@ -32,16 +34,16 @@ func AppendWithCost(dst, data []byte, cost string) []byte {
 
 // costPlace finds, in the object ahead, where the value of cost stands or has
 // to be added, which is after the last member.
-func (s *scanner) costPlace() (from, to int, empty bool) {
+func costPlace(s *rawjson.Scanner) (from, to int, empty bool) {
 	empty = true
-	for more := s.open('{'); more; more = s.more('}') {
+	for more := s.Open('{'); more; more = s.More('}') {
 		empty = false
-		k := s.key()
-		start := s.i
-		s.skip()
-		if s.err == nil && string(s.b[k.from:k.to]) == "cost" {
-			return start, s.i, false
+		k := s.Key()
+		start := s.Pos
+		s.Skip()
+		if s.Err == nil && string(s.Data[k.From:k.To]) == "cost" {
+			return start, s.Pos, false
 		}
 	}
-	return s.i - 1, s.i - 1, empty
+	return s.Pos - 1, s.Pos - 1, empty
 }

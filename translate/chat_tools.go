@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 func readTools(v gjson.Result) ([]tool, error) {
@@ -74,7 +76,7 @@ func (t *tool) readFunction(v gjson.Result) error {
 			err = readString(&t.description, e)
 		case "parameters":
 			err = wantObject(e)
-			t.schema = wholePairs(e.Raw)
+			t.schema = rawjson.WholePairs(e.Raw)
 		case "strict":
 			err = readBool(&t.strict, e)
 		}
@@ -158,9 +160,9 @@ func readFunctionCall(v gjson.Result) (toolChoice, error) {
 	return choice, within("name", readString(&choice.name, v.Get("name")))
 }
 
-// settleTools makes tools and tool_choice agree: it leaves the tools that may
+// resolveTools makes tools and tool_choice agree: it leaves the tools that may
 // be called, and a choice of "", required or tool that is among them.
-func (c *chat) settleTools(caps Capabilities) error {
+func (c *chat) resolveTools(caps Capabilities) error {
 	if err := c.uniqueTools(); err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // BedrockOptions is what shapes a request for one Bedrock model.
@@ -52,10 +54,10 @@ func ToBedrock(r *Request, o BedrockOptions) (*BedrockRequest, error) {
 	if err := c.fetchImages(o); err != nil {
 		return nil, named(err)
 	}
-	w := bedrockWriter{chat: c, plan: p, options: o, caps: caps, t: make(jsonText, 0, len(r.Body)+1<<9)}
+	w := bedrockWriter{chat: c, plan: p, options: o, caps: caps, t: make(rawjson.Writer, 0, len(r.Body)+1<<9)}
 	stream := r.Stream && (caps.StreamTools || len(c.tools) == 0)
 	w.request(stream)
-	dropped, err := c.judge(o.Options)
+	dropped, err := c.applyUnsupported(o.Options)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +69,7 @@ func ToBedrock(r *Request, o BedrockOptions) (*BedrockRequest, error) {
 
 // bedrockWriter writes one request body.
 type bedrockWriter struct {
-	t       jsonText
+	t       rawjson.Writer
 	chat    *chat
 	plan    *plan
 	options BedrockOptions
@@ -75,7 +77,7 @@ type bedrockWriter struct {
 }
 
 func (w *bedrockWriter) request(stream bool) {
-	w.t.object()
+	w.t.Object()
 	w.messages()
 	w.system()
 	w.toolConfig()
@@ -87,27 +89,27 @@ func (w *bedrockWriter) request(stream bool) {
 	w.metadata()
 	w.serviceTier()
 	if w.chat.latency != "" {
-		w.t.openObject("performanceConfig")
-		w.t.stringMember("latency", w.chat.latency)
-		w.t.endObject()
+		w.t.OpenObject("performanceConfig")
+		w.t.StringMember("latency", w.chat.latency)
+		w.t.EndObject()
 	}
 	if w.chat.verbosity != "" && !w.caps.Verbosity {
-		w.chat.cannot("verbosity", false, "this model has no such setting")
+		w.chat.markUnsupported("verbosity", false, "this model has no such setting")
 	}
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 func (w *bedrockWriter) messages() {
-	w.t.openArray("messages")
+	w.t.OpenArray("messages")
 	for _, m := range w.chat.messages {
-		w.t.object()
-		w.t.stringMember("role", string(m.role))
-		w.t.openArray("content")
+		w.t.Object()
+		w.t.StringMember("role", string(m.role))
+		w.t.OpenArray("content")
 		w.blocks(m.blocks)
-		w.t.endArray()
-		w.t.endObject()
+		w.t.EndArray()
+		w.t.EndObject()
 	}
-	w.t.endArray()
+	w.t.EndArray()
 }
 
 // blocks writes a turn's content. A document wants text beside it, and a cache
@@ -142,21 +144,21 @@ func (w *bedrockWriter) cachePoint(m *cacheMark) {
 	if m == nil {
 		return
 	}
-	w.t.object()
-	w.t.openObject("cachePoint")
-	w.t.stringMember("type", "default")
+	w.t.Object()
+	w.t.OpenObject("cachePoint")
+	w.t.StringMember("type", "default")
 	if m.hour {
-		w.t.stringMember("ttl", "1h")
+		w.t.StringMember("ttl", "1h")
 	}
-	w.t.endObject()
-	w.t.endObject()
+	w.t.EndObject()
+	w.t.EndObject()
 }
 
 func (w *bedrockWriter) block(b block) {
-	w.t.object()
+	w.t.Object()
 	switch b.kind {
 	case blockText:
-		w.t.stringMember("text", b.text)
+		w.t.StringMember("text", b.text)
 	case blockImage:
 		w.media("image", b.media)
 	case blockDocument:
@@ -164,178 +166,178 @@ func (w *bedrockWriter) block(b block) {
 	case blockAudio:
 		w.media("audio", b.media)
 	case blockToolUse:
-		w.t.openObject("toolUse")
-		w.t.stringMember("toolUseId", aliasID(b.id))
-		w.t.stringMember("name", w.plan.names.alias(b.name))
-		w.t.rawMember("input", b.input)
-		w.t.endObject()
+		w.t.OpenObject("toolUse")
+		w.t.StringMember("toolUseId", aliasID(b.id))
+		w.t.StringMember("name", w.plan.names.alias(b.name))
+		w.t.RawMember("input", b.input)
+		w.t.EndObject()
 	case blockToolResult:
 		w.toolResult(b)
 	case blockReasoning:
-		w.t.openObject("reasoningContent")
-		w.t.openObject("reasoningText")
-		w.t.stringMember("text", b.text)
-		w.t.stringMember("signature", b.signature)
-		w.t.endObject()
-		w.t.endObject()
+		w.t.OpenObject("reasoningContent")
+		w.t.OpenObject("reasoningText")
+		w.t.StringMember("text", b.text)
+		w.t.StringMember("signature", b.signature)
+		w.t.EndObject()
+		w.t.EndObject()
 	case blockRedacted:
-		w.t.openObject("reasoningContent")
-		w.t.stringMember("redactedContent", b.data)
-		w.t.endObject()
+		w.t.OpenObject("reasoningContent")
+		w.t.StringMember("redactedContent", b.data)
+		w.t.EndObject()
 	}
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 func (w *bedrockWriter) media(kind string, m *media) {
-	w.t.openObject(kind)
+	w.t.OpenObject(kind)
 	if kind == "document" {
-		w.t.stringMember("name", m.name)
+		w.t.StringMember("name", m.name)
 	}
-	w.t.stringMember("format", m.format)
-	w.t.openObject("source")
+	w.t.StringMember("format", m.format)
+	w.t.OpenObject("source")
 	if m.url != "" {
-		w.t.openObject("s3Location")
-		w.t.stringMember("uri", m.url)
-		w.t.endObject()
+		w.t.OpenObject("s3Location")
+		w.t.StringMember("uri", m.url)
+		w.t.EndObject()
 	} else {
-		w.t.stringMember("bytes", m.base64)
+		w.t.StringMember("bytes", m.base64)
 	}
-	w.t.endObject()
-	w.t.endObject()
+	w.t.EndObject()
+	w.t.EndObject()
 }
 
 func (w *bedrockWriter) toolResult(b block) {
-	w.t.openObject("toolResult")
-	w.t.stringMember("toolUseId", aliasID(b.id))
-	w.t.openArray("content")
+	w.t.OpenObject("toolResult")
+	w.t.StringMember("toolUseId", aliasID(b.id))
+	w.t.OpenArray("content")
 	for _, part := range b.content {
 		w.block(part)
 	}
 	if len(b.content) == 0 { // neither blank text nor an empty list is accepted
-		w.t.object()
-		w.t.rawMember("json", "{}")
-		w.t.endObject()
+		w.t.Object()
+		w.t.RawMember("json", "{}")
+		w.t.EndObject()
 	}
-	w.t.endArray()
-	w.t.endObject()
+	w.t.EndArray()
+	w.t.EndObject()
 }
 
 func (w *bedrockWriter) system() {
 	if len(w.chat.system) == 0 {
 		return
 	}
-	w.t.openArray("system")
+	w.t.OpenArray("system")
 	w.blocks(w.chat.system)
-	w.t.endArray()
+	w.t.EndArray()
 }
 
 func (w *bedrockWriter) toolConfig() {
 	if len(w.chat.tools) == 0 {
 		return
 	}
-	w.t.openObject("toolConfig")
-	w.t.openArray("tools")
+	w.t.OpenObject("toolConfig")
+	w.t.OpenArray("tools")
 	for _, tool := range w.chat.tools {
 		w.tool(tool)
 	}
-	w.t.endArray()
+	w.t.EndArray()
 	switch w.chat.choice.mode {
 	case "required":
-		w.t.rawMember("toolChoice", `{"any":{}}`)
+		w.t.RawMember("toolChoice", `{"any":{}}`)
 	case "tool":
-		w.t.openObject("toolChoice")
-		w.t.openObject("tool")
-		w.t.stringMember("name", w.plan.names.alias(w.chat.choice.name))
-		w.t.endObject()
-		w.t.endObject()
+		w.t.OpenObject("toolChoice")
+		w.t.OpenObject("tool")
+		w.t.StringMember("name", w.plan.names.alias(w.chat.choice.name))
+		w.t.EndObject()
+		w.t.EndObject()
 	}
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 func (w *bedrockWriter) tool(t tool) {
-	w.t.object()
-	w.t.openObject("toolSpec")
-	w.t.stringMember("name", w.plan.names.alias(t.name))
+	w.t.Object()
+	w.t.OpenObject("toolSpec")
+	w.t.StringMember("name", w.plan.names.alias(t.name))
 	if !blank(t.description) {
-		w.t.stringMember("description", t.description)
+		w.t.StringMember("description", t.description)
 	}
-	w.t.openObject("inputSchema")
-	w.t.rawMember("json", toolSchema(t.schema, w.caps))
-	w.t.endObject()
+	w.t.OpenObject("inputSchema")
+	w.t.RawMember("json", toolSchema(t.schema, w.caps))
+	w.t.EndObject()
 	if t.strict && w.caps.StrictTools {
-		w.t.key("strict")
-		w.t.bool(true)
+		w.t.Key("strict")
+		w.t.Bool(true)
 	}
-	w.t.endObject()
-	w.t.endObject()
+	w.t.EndObject()
+	w.t.EndObject()
 	w.cachePoint(t.cache)
 }
 
 // extraFields writes the model's native parameters, which Converse passes
 // through in additionalModelRequestFields.
 func (w *bedrockWriter) extraFields() {
-	var t jsonText
-	t.object()
+	var t rawjson.Writer
+	t.Object()
 	w.reasoningFields(&t)
 	if k := w.chat.topK; k != nil {
 		switch w.caps.Family {
 		case "claude", "mistral":
-			t.intMember("top_k", *k)
+			t.IntMember("top_k", *k)
 		case "cohere":
-			t.intMember("k", *k)
+			t.IntMember("k", *k)
 		case "nova":
-			t.openObject("inferenceConfig")
-			t.intMember("topK", *k)
-			t.endObject()
+			t.OpenObject("inferenceConfig")
+			t.IntMember("topK", *k)
+			t.EndObject()
 		default:
-			w.chat.cannot("top_k", false, "this model has no such setting")
+			w.chat.markUnsupported("top_k", false, "this model has no such setting")
 		}
 	}
 	if w.chat.parallelTools != nil && !*w.chat.parallelTools && w.caps.ParallelSwitch && len(w.chat.tools) > 0 {
 		w.parallelSwitch(&t)
 	}
 	if w.caps.Verbosity && w.chat.verbosity != "" {
-		t.stringMember("verbosity", w.chat.verbosity)
+		t.StringMember("verbosity", w.chat.verbosity)
 	}
-	t.endObject()
+	t.EndObject()
 	if len(t) > len("{}") {
-		w.t.rawMember("additionalModelRequestFields", string(t))
+		w.t.RawMember("additionalModelRequestFields", string(t))
 	}
 }
 
 // parallelSwitch repeats the tool choice in Claude's own words, the only place
 // where parallel calls can be switched off.
-func (w *bedrockWriter) parallelSwitch(t *jsonText) {
-	t.openObject("tool_choice")
+func (w *bedrockWriter) parallelSwitch(t *rawjson.Writer) {
+	t.OpenObject("tool_choice")
 	switch w.chat.choice.mode {
 	case "required":
-		t.stringMember("type", "any")
+		t.StringMember("type", "any")
 	case "tool":
-		t.stringMember("type", "tool")
-		t.stringMember("name", w.plan.names.alias(w.chat.choice.name))
+		t.StringMember("type", "tool")
+		t.StringMember("name", w.plan.names.alias(w.chat.choice.name))
 	default:
-		t.stringMember("type", "auto")
+		t.StringMember("type", "auto")
 	}
-	t.key("disable_parallel_tool_use")
-	t.bool(true)
-	t.endObject()
+	t.Key("disable_parallel_tool_use")
+	t.Bool(true)
+	t.EndObject()
 }
 
-func (w *bedrockWriter) reasoningFields(t *jsonText) {
+func (w *bedrockWriter) reasoningFields(t *rawjson.Writer) {
 	r := w.plan.reasoning
 	switch r.mode {
 	case reasoningBudget:
-		t.openObject("thinking")
-		t.stringMember("type", "enabled")
-		t.intMember("budget_tokens", r.budget)
-		t.endObject()
+		t.OpenObject("thinking")
+		t.StringMember("type", "enabled")
+		t.IntMember("budget_tokens", r.budget)
+		t.EndObject()
 	case reasoningAdaptive:
-		t.openObject("thinking")
-		t.stringMember("type", "adaptive")
+		t.OpenObject("thinking")
+		t.StringMember("type", "adaptive")
 		if r.display != "" {
-			t.stringMember("display", r.display)
+			t.StringMember("display", r.display)
 		}
-		t.endObject()
+		t.EndObject()
 	case reasoningEffort:
 		w.effortField(t, r.effort)
 	case reasoningOff:
@@ -346,27 +348,27 @@ func (w *bedrockWriter) reasoningFields(t *jsonText) {
 }
 
 // effortField names the effort as the family does.
-func (w *bedrockWriter) effortField(t *jsonText, effort string) {
+func (w *bedrockWriter) effortField(t *rawjson.Writer, effort string) {
 	switch w.caps.Family {
 	case "nova":
-		t.openObject("reasoningConfig")
+		t.OpenObject("reasoningConfig")
 		if effort == "none" {
-			t.stringMember("type", "disabled")
+			t.StringMember("type", "disabled")
 		} else {
-			t.stringMember("type", "enabled")
-			t.stringMember("maxReasoningEffort", effort)
+			t.StringMember("type", "enabled")
+			t.StringMember("maxReasoningEffort", effort)
 		}
-		t.endObject()
+		t.EndObject()
 	case "deepseek":
 		if effort != "none" {
-			t.stringMember("reasoning_config", effort)
+			t.StringMember("reasoning_config", effort)
 		}
 	case "claude": // said in outputConfig
 	default:
 		if effort == "none" {
 			effort = "low"
 		}
-		t.stringMember("reasoning_effort", effort)
+		t.StringMember("reasoning_effort", effort)
 	}
 }
 
@@ -377,7 +379,7 @@ func (w *bedrockWriter) highEffort() {
 		return
 	}
 	if c.maxTokens > 0 {
-		c.cannot(w.limitParam(), false, "this model sets its own limit at high effort")
+		c.markUnsupported(w.limitParam(), false, "this model sets its own limit at high effort")
 	}
 	c.dropSampling("this model chooses its own sampling at high effort")
 	c.maxTokens = 0
@@ -388,26 +390,26 @@ func (w *bedrockWriter) inference() {
 	if c.maxTokens == 0 && c.temperature == nil && c.topP == nil && len(c.stop) == 0 {
 		return
 	}
-	w.t.openObject("inferenceConfig")
+	w.t.OpenObject("inferenceConfig")
 	if c.maxTokens > 0 {
-		w.t.intMember("maxTokens", c.maxTokens)
+		w.t.IntMember("maxTokens", c.maxTokens)
 	}
 	if c.temperature != nil {
-		w.t.key("temperature")
-		w.t.number(*c.temperature)
+		w.t.Key("temperature")
+		w.t.Number(*c.temperature)
 	}
 	if c.topP != nil {
-		w.t.key("topP")
-		w.t.number(*c.topP)
+		w.t.Key("topP")
+		w.t.Number(*c.topP)
 	}
 	if len(c.stop) > 0 {
-		w.t.openArray("stopSequences")
+		w.t.OpenArray("stopSequences")
 		for _, s := range c.stop {
-			w.t.string(s)
+			w.t.String(s)
 		}
-		w.t.endArray()
+		w.t.EndArray()
 	}
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 // limitParam is the member in which the client set its output limit.
@@ -427,27 +429,27 @@ func (w *bedrockWriter) outputConfig() {
 	if s == nil && effort == "" {
 		return
 	}
-	w.t.openObject("outputConfig")
+	w.t.OpenObject("outputConfig")
 	if s != nil {
-		w.t.openObject("textFormat")
-		w.t.stringMember("type", "json_schema")
-		w.t.openObject("structure")
-		w.t.openObject("jsonSchema")
-		w.t.stringMember("schema", s.schema)
+		w.t.OpenObject("textFormat")
+		w.t.StringMember("type", "json_schema")
+		w.t.OpenObject("structure")
+		w.t.OpenObject("jsonSchema")
+		w.t.StringMember("schema", s.schema)
 		if s.name != "" {
-			w.t.stringMember("name", s.name)
+			w.t.StringMember("name", s.name)
 		}
 		if !blank(s.description) {
-			w.t.stringMember("description", s.description)
+			w.t.StringMember("description", s.description)
 		}
-		w.t.endObject()
-		w.t.endObject()
-		w.t.endObject()
+		w.t.EndObject()
+		w.t.EndObject()
+		w.t.EndObject()
 	}
 	if effort != "" {
-		w.t.stringMember("effort", effort)
+		w.t.StringMember("effort", effort)
 	}
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 func (w *bedrockWriter) guardrail(stream bool) {
@@ -462,16 +464,16 @@ func (w *bedrockWriter) guardrail(stream bool) {
 		g.Version = "DRAFT"
 	}
 	w.chat.guarded()
-	w.t.openObject("guardrailConfig")
-	w.t.stringMember("guardrailIdentifier", g.ID)
-	w.t.stringMember("guardrailVersion", g.Version)
+	w.t.OpenObject("guardrailConfig")
+	w.t.StringMember("guardrailIdentifier", g.ID)
+	w.t.StringMember("guardrailVersion", g.Version)
 	if g.Trace != "" {
-		w.t.stringMember("trace", g.Trace)
+		w.t.StringMember("trace", g.Trace)
 	}
 	if stream && g.Async {
-		w.t.stringMember("streamProcessingMode", "async")
+		w.t.StringMember("streamProcessingMode", "async")
 	}
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 // guarded takes back that moderation cannot block: the guardrail does.
@@ -503,13 +505,13 @@ func (w *bedrockWriter) metadata() {
 		keys = append(keys, k)
 	}
 	slices.Sort(keys)
-	w.t.openObject("requestMetadata")
+	w.t.OpenObject("requestMetadata")
 	for _, k := range keys[:min(len(keys), maxMetadata)] {
-		w.t.string(k)
+		w.t.String(k)
 		w.t = append(w.t, ':')
-		w.t.string(pairs[k])
+		w.t.String(pairs[k])
 	}
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 // metadataText makes text fit for requestMetadata: it must never be what a
@@ -534,13 +536,13 @@ func (w *bedrockWriter) serviceTier() {
 	}
 	if !w.caps.ServiceTier {
 		if tier != "default" {
-			w.chat.cannot("service_tier", false, "this model has only the default tier")
+			w.chat.markUnsupported("service_tier", false, "this model has only the default tier")
 		}
 		return
 	}
-	w.t.openObject("serviceTier")
-	w.t.stringMember("type", tier)
-	w.t.endObject()
+	w.t.OpenObject("serviceTier")
+	w.t.StringMember("type", tier)
+	w.t.EndObject()
 }
 
 // fetchImages settles images that are somewhere else: those in S3 Bedrock

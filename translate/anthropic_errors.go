@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // AnthropicError reads an error answer: its status, what it asked us to wait,
@@ -13,7 +15,7 @@ import (
 // request; of all else, which may speak of our account, only the kind is told.
 func AnthropicError(status int, retryAfter time.Duration, body []byte) *UpstreamError {
 	var detail gjson.Result
-	if !tooDeep(body, maxAnthropicDepth) && gjson.ValidBytes(body) {
+	if !rawjson.TooDeep(body, maxAnthropicDepth) && gjson.ValidBytes(body) {
 		detail = gjson.GetBytes(body, "error")
 	}
 	e := anthropicError(detail, status)

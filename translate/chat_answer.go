@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // AnswerHead is what an answer carries beside what the model said.
@@ -97,7 +99,7 @@ type chunkWriter struct {
 	nullUsage, giveUsage bool
 
 	prefix   []byte
-	buf      jsonText
+	buf      rawjson.Writer
 	started  bool
 	calls    int  // calls the client has seen
 	answered bool // our JSON tool has been called
@@ -108,42 +110,42 @@ type chunkWriter struct {
 
 func newChunkWriter(n *names, head AnswerHead, r *Request) *chunkWriter {
 	w := &chunkWriter{names: n, head: head, nullUsage: r.IncludeUsage, giveUsage: r.IncludeUsage || r.IncludeCost}
-	var t jsonText
-	t.object()
-	t.stringMember("id", head.ID)
-	t.stringMember("object", "chat.completion.chunk")
-	t.intMember("created", head.Created)
-	t.stringMember("model", head.Model)
+	var t rawjson.Writer
+	t.Object()
+	t.StringMember("id", head.ID)
+	t.StringMember("object", "chat.completion.chunk")
+	t.IntMember("created", head.Created)
+	t.StringMember("model", head.Model)
 	w.prefix = t
 	return w
 }
 
 // begin starts a chunk up to its delta, end closes it.
-func (w *chunkWriter) begin() *jsonText {
+func (w *chunkWriter) begin() *rawjson.Writer {
 	w.buf = append(w.buf[:0], w.prefix...)
 	t := &w.buf
-	t.openArray("choices")
-	t.object()
-	t.intMember("index", 0)
-	t.openObject("delta")
+	t.OpenArray("choices")
+	t.Object()
+	t.IntMember("index", 0)
+	t.OpenObject("delta")
 	return t
 }
 
 func (w *chunkWriter) end(finish string) Chunk {
 	t := &w.buf
-	t.endObject()
-	t.key("finish_reason")
+	t.EndObject()
+	t.Key("finish_reason")
 	if finish == "" {
-		t.raw("null")
+		t.Raw("null")
 	} else {
-		t.string(finish)
+		t.String(finish)
 	}
-	t.endObject()
-	t.endArray()
+	t.EndObject()
+	t.EndArray()
 	if w.nullUsage {
-		t.rawMember("usage", "null")
+		t.RawMember("usage", "null")
 	}
-	t.endObject()
+	t.EndObject()
 	return Chunk{Data: *t, Finish: finish}
 }
 
@@ -151,8 +153,8 @@ func (w *chunkWriter) end(finish string) Chunk {
 func (w *chunkWriter) start() Chunk {
 	w.started = true
 	t := w.begin()
-	t.stringMember("role", "assistant")
-	t.stringMember("content", "")
+	t.StringMember("role", "assistant")
+	t.StringMember("content", "")
 	return w.end("")
 }
 
@@ -165,9 +167,9 @@ func (w *chunkWriter) write(p piece) (Chunk, bool) {
 		return w.text("reasoning_content", p.text)
 	case pieceSigned, pieceRedacted:
 		t := w.begin()
-		t.openArray("thinking_blocks")
-		t.thinkingBlock(p)
-		t.endArray()
+		t.OpenArray("thinking_blocks")
+		writeThinkingBlock(t, p)
+		t.EndArray()
 		c := w.end("")
 		c.OutputBytes = int64(len(p.signature) + len(p.data))
 		return c, true
@@ -185,23 +187,23 @@ func (w *chunkWriter) text(member, s string) (Chunk, bool) {
 	if s == "" {
 		return Chunk{}, false
 	}
-	w.begin().stringMember(member, s)
+	w.begin().StringMember(member, s)
 	c := w.end("")
 	c.OutputBytes = int64(len(s))
 	return c, true
 }
 
-func (t *jsonText) thinkingBlock(p piece) {
-	t.object()
+func writeThinkingBlock(t *rawjson.Writer, p piece) {
+	t.Object()
 	if p.kind == pieceRedacted {
-		t.stringMember("type", "redacted_thinking")
-		t.stringMember("data", p.data)
+		t.StringMember("type", "redacted_thinking")
+		t.StringMember("data", p.data)
 	} else {
-		t.stringMember("type", "thinking")
-		t.stringMember("thinking", p.text)
-		t.stringMember("signature", p.signature)
+		t.StringMember("type", "thinking")
+		t.StringMember("thinking", p.text)
+		t.StringMember("signature", p.signature)
 	}
-	t.endObject()
+	t.EndObject()
 }
 
 func (w *chunkWriter) callStart(p piece) (Chunk, bool) {
@@ -215,22 +217,22 @@ func (w *chunkWriter) callStart(p piece) (Chunk, bool) {
 	name := w.names.toClient(p.name)
 	t := w.begin()
 	if w.names.legacy {
-		t.openObject("function_call")
-		t.stringMember("name", name)
-		t.stringMember("arguments", "")
-		t.endObject()
+		t.OpenObject("function_call")
+		t.StringMember("name", name)
+		t.StringMember("arguments", "")
+		t.EndObject()
 	} else {
 		kind, input := "function", "arguments"
 		if w.open == callCustom {
 			kind, input = "custom", "input"
 		}
-		t.openCall(w.calls - 1)
-		t.stringMember("id", p.id)
-		t.stringMember("type", kind)
-		t.openObject(kind)
-		t.stringMember("name", name)
-		t.stringMember(input, "")
-		t.closeCall()
+		openCall(t, w.calls-1)
+		t.StringMember("id", p.id)
+		t.StringMember("type", kind)
+		t.OpenObject(kind)
+		t.StringMember("name", name)
+		t.StringMember(input, "")
+		closeCall(t)
 	}
 	c := w.end("")
 	c.OutputBytes = int64(len(p.name))
@@ -238,16 +240,16 @@ func (w *chunkWriter) callStart(p piece) (Chunk, bool) {
 }
 
 // openCall and closeCall are what stands around one element of tool_calls.
-func (t *jsonText) openCall(index int) {
-	t.openArray("tool_calls")
-	t.object()
-	t.intMember("index", int64(index))
+func openCall(t *rawjson.Writer, index int) {
+	t.OpenArray("tool_calls")
+	t.Object()
+	t.IntMember("index", int64(index))
 }
 
-func (t *jsonText) closeCall() {
-	t.endObject()
-	t.endObject()
-	t.endArray()
+func closeCall(t *rawjson.Writer) {
+	t.EndObject()
+	t.EndObject()
+	t.EndArray()
 }
 
 func (w *chunkWriter) arguments(s string) (Chunk, bool) {
@@ -270,14 +272,14 @@ func (w *chunkWriter) arguments(s string) (Chunk, bool) {
 func (w *chunkWriter) argumentsChunk(kind, member, s string) Chunk {
 	t := w.begin()
 	if w.names.legacy {
-		t.openObject("function_call")
-		t.stringMember(member, s)
-		t.endObject()
+		t.OpenObject("function_call")
+		t.StringMember(member, s)
+		t.EndObject()
 	} else {
-		t.openCall(w.calls - 1)
-		t.openObject(kind)
-		t.stringMember(member, s)
-		t.closeCall()
+		openCall(t, w.calls-1)
+		t.OpenObject(kind)
+		t.StringMember(member, s)
+		closeCall(t)
 	}
 	c := w.end("")
 	c.OutputBytes = int64(len(s))
@@ -326,41 +328,41 @@ func (w *chunkWriter) usage(e ending) Chunk {
 	}
 	w.buf = append(w.buf[:0], w.prefix...)
 	t := &w.buf
-	t.rawMember("choices", "[]")
-	t.serviceTier(e)
-	t.usage(e)
-	t.endObject()
+	t.RawMember("choices", "[]")
+	writeServiceTier(t, e)
+	writeUsage(t, e)
+	t.EndObject()
 	return Chunk{Data: *t, Usage: e.usage}
 }
 
-func (t *jsonText) serviceTier(e ending) {
+func writeServiceTier(t *rawjson.Writer, e ending) {
 	switch e.serviceTier {
 	case "":
 	case "reserved":
-		t.stringMember("service_tier", "scale")
+		t.StringMember("service_tier", "scale")
 	default:
-		t.stringMember("service_tier", e.serviceTier)
+		t.StringMember("service_tier", e.serviceTier)
 	}
 }
 
-func (t *jsonText) usage(e ending) {
+func writeUsage(t *rawjson.Writer, e ending) {
 	u := e.usage
-	t.openObject("usage")
-	t.intMember("prompt_tokens", u.InputTokens)
-	t.intMember("completion_tokens", u.OutputTokens)
-	t.intMember("total_tokens", u.InputTokens+u.OutputTokens)
+	t.OpenObject("usage")
+	t.IntMember("prompt_tokens", u.InputTokens)
+	t.IntMember("completion_tokens", u.OutputTokens)
+	t.IntMember("total_tokens", u.InputTokens+u.OutputTokens)
 	if e.cacheCounts {
-		t.openObject("prompt_tokens_details")
-		t.intMember("cached_tokens", u.CachedTokens)
-		t.intMember("cache_write_tokens", u.CacheWriteTokens)
-		t.endObject()
+		t.OpenObject("prompt_tokens_details")
+		t.IntMember("cached_tokens", u.CachedTokens)
+		t.IntMember("cache_write_tokens", u.CacheWriteTokens)
+		t.EndObject()
 	}
 	if u.ReasoningTokens > 0 {
-		t.openObject("completion_tokens_details")
-		t.intMember("reasoning_tokens", u.ReasoningTokens)
-		t.endObject()
+		t.OpenObject("completion_tokens_details")
+		t.IntMember("reasoning_tokens", u.ReasoningTokens)
+		t.EndObject()
 	}
-	t.endObject()
+	t.EndObject()
 }
 
 // wholeAnswer collects pieces into one chat.completion.
@@ -434,77 +436,77 @@ func (a *wholeAnswer) endCall() {
 // chunk writes the chat.completion.
 func (a *wholeAnswer) chunk(head AnswerHead, e ending) Chunk {
 	finish := a.names.finishReason(e.finish, len(a.calls))
-	var t jsonText
-	t.object()
-	t.stringMember("id", head.ID)
-	t.stringMember("object", "chat.completion")
-	t.intMember("created", head.Created)
-	t.stringMember("model", head.Model)
-	t.openArray("choices")
-	t.object()
-	t.intMember("index", 0)
-	t.openObject("message")
+	var t rawjson.Writer
+	t.Object()
+	t.StringMember("id", head.ID)
+	t.StringMember("object", "chat.completion")
+	t.IntMember("created", head.Created)
+	t.StringMember("model", head.Model)
+	t.OpenArray("choices")
+	t.Object()
+	t.IntMember("index", 0)
+	t.OpenObject("message")
 	a.message(&t)
-	t.endObject()
-	t.rawMember("logprobs", "null")
-	t.stringMember("finish_reason", finish)
-	t.endObject()
-	t.endArray()
-	t.serviceTier(e)
+	t.EndObject()
+	t.RawMember("logprobs", "null")
+	t.StringMember("finish_reason", finish)
+	t.EndObject()
+	t.EndArray()
+	writeServiceTier(&t, e)
 	if e.usage != nil {
-		t.usage(e)
+		writeUsage(&t, e)
 	}
-	t.endObject()
+	t.EndObject()
 	return Chunk{Data: t, Whole: true, Finish: finish, Usage: e.usage, OutputBytes: a.bytes}
 }
 
-func (a *wholeAnswer) message(t *jsonText) {
-	t.stringMember("role", "assistant")
-	t.key("content")
+func (a *wholeAnswer) message(t *rawjson.Writer) {
+	t.StringMember("role", "assistant")
+	t.Key("content")
 	if a.content.Len() == 0 && len(a.calls) > 0 {
-		t.raw("null")
+		t.Raw("null")
 	} else {
-		t.string(a.content.String())
+		t.String(a.content.String())
 	}
-	t.rawMember("refusal", "null")
+	t.RawMember("refusal", "null")
 	if a.reasoning.Len() > 0 {
-		t.stringMember("reasoning_content", a.reasoning.String())
+		t.StringMember("reasoning_content", a.reasoning.String())
 	}
 	if len(a.blocks) > 0 {
-		t.openArray("thinking_blocks")
+		t.OpenArray("thinking_blocks")
 		for _, b := range a.blocks {
-			t.thinkingBlock(b)
+			writeThinkingBlock(t, b)
 		}
-		t.endArray()
+		t.EndArray()
 	}
 	if len(a.calls) == 0 {
 		return
 	}
 	if a.names.legacy {
-		t.openObject("function_call")
-		t.stringMember("name", a.calls[0].name)
-		t.stringMember("arguments", a.calls[0].arguments)
-		t.endObject()
+		t.OpenObject("function_call")
+		t.StringMember("name", a.calls[0].name)
+		t.StringMember("arguments", a.calls[0].arguments)
+		t.EndObject()
 		return
 	}
-	t.openArray("tool_calls")
+	t.OpenArray("tool_calls")
 	for _, c := range a.calls {
-		t.toolCall(c)
+		writeToolCall(t, c)
 	}
-	t.endArray()
+	t.EndArray()
 }
 
-func (t *jsonText) toolCall(c wholeCall) {
+func writeToolCall(t *rawjson.Writer, c wholeCall) {
 	kind, input := "function", "arguments"
 	if c.custom {
 		kind, input = "custom", "input"
 	}
-	t.object()
-	t.stringMember("id", c.id)
-	t.stringMember("type", kind)
-	t.openObject(kind)
-	t.stringMember("name", c.name)
-	t.stringMember(input, c.arguments)
-	t.endObject()
-	t.endObject()
+	t.Object()
+	t.StringMember("id", c.id)
+	t.StringMember("type", kind)
+	t.OpenObject(kind)
+	t.StringMember("name", c.name)
+	t.StringMember(input, c.arguments)
+	t.EndObject()
+	t.EndObject()
 }

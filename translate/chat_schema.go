@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
 // Schemas are rewritten as text: what is not touched keeps its bytes, so that
@@ -27,13 +29,13 @@ func toolSchema(schema string, caps Capabilities) string {
 	if caps.FlatSchema {
 		return flatSchema(refs)
 	}
-	var t jsonText
-	t.object()
-	t.stringMember("type", "object")
+	var t rawjson.Writer
+	t.Object()
+	t.StringMember("type", "object")
 	properties, required := mergedRoot(refs, root, caps.Family == "claude")
-	t.rawMember("properties", properties)
+	t.RawMember("properties", properties)
 	if required != "" {
-		t.rawMember("required", required)
+		t.RawMember("required", required)
 	}
 	root.ForEach(func(k, v gjson.Result) bool {
 		switch k.Str {
@@ -44,10 +46,10 @@ func toolSchema(schema string, caps Capabilities) string {
 				return true
 			}
 		}
-		t.member(k, v.Raw)
+		copyMember(&t, k, v.Raw)
 		return true
 	})
-	t.endObject()
+	t.EndObject()
 	return string(t)
 }
 
@@ -63,7 +65,7 @@ func mergedRoot(refs *references, root gjson.Result, merge bool) (properties, re
 		return own.Raw, root.Get("required").Raw
 	}
 	m := mergedSchema{seen: map[string]bool{}}
-	m.t.object()
+	m.t.Object()
 	m.add(own)
 	m.require(root.Get("required"))
 	for _, part := range root.Get("allOf").Array() {
@@ -84,13 +86,13 @@ func mergedRoot(refs *references, root gjson.Result, merge bool) (properties, re
 			}
 		}
 	}
-	m.t.endObject()
+	m.t.EndObject()
 	return string(m.t), requiredList(m.required)
 }
 
 // mergedSchema collects properties, the first of each name, and required names.
 type mergedSchema struct {
-	t        jsonText
+	t        rawjson.Writer
 	seen     map[string]bool // names of properties
 	required []string
 }
@@ -99,7 +101,7 @@ func (m *mergedSchema) add(properties gjson.Result) {
 	properties.ForEach(func(k, e gjson.Result) bool {
 		if !m.seen[k.Str] {
 			m.seen[k.Str] = true
-			m.t.member(k, e.Raw)
+			copyMember(&m.t, k, e.Raw)
 		}
 		return true
 	})
@@ -112,11 +114,9 @@ func (m *mergedSchema) require(names gjson.Result) {
 }
 
 // member copies a member under the name it has.
-func (t *jsonText) member(name gjson.Result, json string) {
-	t.comma()
-	*t = append(*t, name.Raw...)
-	*t = append(*t, ':')
-	t.raw(json)
+func copyMember(t *rawjson.Writer, name gjson.Result, json string) {
+	t.RawKey(name.Raw)
+	t.Raw(json)
 }
 
 func requiredList(names []string) string {
@@ -124,15 +124,15 @@ func requiredList(names []string) string {
 		return ""
 	}
 	seen := map[string]bool{}
-	var t jsonText
-	t.array()
+	var t rawjson.Writer
+	t.Array()
 	for _, name := range names {
 		if !seen[name] {
 			seen[name] = true
-			t.string(name)
+			t.String(name)
 		}
 	}
-	t.endArray()
+	t.EndArray()
 	return string(t)
 }
 
@@ -141,14 +141,14 @@ func requiredList(names []string) string {
 func flatSchema(refs *references) string {
 	properties, required := mergedRoot(refs, refs.resolve(refs.root), true)
 	in := inliner{refs: refs}
-	in.t.object()
-	in.t.stringMember("type", "object")
-	in.t.key("properties")
+	in.t.Object()
+	in.t.StringMember("type", "object")
+	in.t.Key("properties")
 	in.write(gjson.Parse(properties), true, nil)
 	if required != "" {
-		in.t.rawMember("required", required)
+		in.t.RawMember("required", required)
 	}
-	in.t.endObject()
+	in.t.EndObject()
 	return string(in.t)
 }
 
@@ -162,7 +162,7 @@ const (
 
 // inliner copies a schema with every $ref replaced by what it names.
 type inliner struct {
-	t    jsonText
+	t    rawjson.Writer
 	refs *references
 }
 
@@ -172,35 +172,33 @@ type inliner struct {
 func (in *inliner) write(v gjson.Result, names bool, open []string) {
 	switch {
 	case v.IsArray():
-		in.t.array()
+		in.t.Array()
 		v.ForEach(func(_, e gjson.Result) bool { in.write(e, false, open); return true })
-		in.t.endArray()
+		in.t.EndArray()
 		return
 	case !v.IsObject():
-		in.t.raw(v.Raw)
+		in.t.Raw(v.Raw)
 		return
 	}
 	if ref := v.Get("$ref"); !names && ref.Type == gjson.String {
 		target := in.refs.resolve(v)
 		if target.Raw == v.Raw || slices.Contains(open, ref.Str) || len(in.t) > maxInlined {
-			in.t.raw(`{"type":"object"}`)
+			in.t.Raw(`{"type":"object"}`)
 			return
 		}
 		in.write(target, false, append(slices.Clip(open), ref.Str))
 		return
 	}
-	in.t.object()
+	in.t.Object()
 	v.ForEach(func(k, e gjson.Result) bool {
 		if !names && (k.Str == "$defs" || k.Str == "definitions") {
 			return true
 		}
-		in.t.comma()
-		in.t = append(in.t, k.Raw...)
-		in.t = append(in.t, ':')
+		in.t.RawKey(k.Raw)
 		in.write(e, !names && (k.Str == "properties" || k.Str == "patternProperties"), open)
 		return true
 	})
-	in.t.endObject()
+	in.t.EndObject()
 }
 
 // references looks up what each $ref of a schema names, once.
@@ -264,32 +262,30 @@ func memberOf(v gjson.Result, name string) (found gjson.Result) {
 // closedSchema returns a schema with additionalProperties:false in every
 // object that does not say, as structured output demands, and without $schema.
 func closedSchema(schema string) string {
-	var t jsonText
+	var t rawjson.Writer
 	writeClosed(&t, gjson.Parse(schema), true)
 	return string(t)
 }
 
 // writeClosed copies v; isSchema tells a schema from a map of named schemas.
-func writeClosed(t *jsonText, v gjson.Result, isSchema bool) {
+func writeClosed(t *rawjson.Writer, v gjson.Result, isSchema bool) {
 	if v.IsArray() {
-		t.array()
+		t.Array()
 		v.ForEach(func(_, e gjson.Result) bool { writeClosed(t, e, isSchema); return true })
-		t.endArray()
+		t.EndArray()
 		return
 	}
 	if !v.IsObject() {
-		t.raw(v.Raw)
+		t.Raw(v.Raw)
 		return
 	}
 	object, closed := false, false
-	t.object()
+	t.Object()
 	v.ForEach(func(k, e gjson.Result) bool {
 		if isSchema && k.Str == "$schema" {
 			return true
 		}
-		t.comma()
-		*t = append(*t, k.Raw...)
-		*t = append(*t, ':')
+		t.RawKey(k.Raw)
 		if !isSchema {
 			writeClosed(t, e, true)
 			return true
@@ -302,14 +298,14 @@ func writeClosed(t *jsonText, v gjson.Result, isSchema bool) {
 		case "items", "anyOf", "oneOf", "allOf", "prefixItems", "not":
 			writeClosed(t, e, true)
 		default:
-			t.raw(e.Raw)
+			t.Raw(e.Raw)
 		}
 		return true
 	})
 	if isSchema && object && !closed {
-		t.rawMember("additionalProperties", "false")
+		t.RawMember("additionalProperties", "false")
 	}
-	t.endObject()
+	t.EndObject()
 }
 
 func isObjectType(v gjson.Result) bool {
@@ -325,11 +321,11 @@ type outputSchema struct {
 // knows no such thing.
 const jsonToolName = "json_tool_call"
 
-// settleFormat decides how the model is brought to answer in the client's
+// resolveFormat decides how the model is brought to answer in the client's
 // format: by itself (the result is then not nil), through a tool of our own
 // whose input is the answer (its name is returned), or by being told to.
-// Call it between settleTools and settleReasoning.
-func (c *chat) settleFormat(caps Capabilities) (native *outputSchema, jsonTool string) {
+// Call it between resolveTools and resolveReasoning.
+func (c *chat) resolveFormat(caps Capabilities) (native *outputSchema, jsonTool string) {
 	f := c.format
 	switch {
 	case f.kind == "":
@@ -340,7 +336,7 @@ func (c *chat) settleFormat(caps Capabilities) (native *outputSchema, jsonTool s
 	case caps.StructuredOutput == "tool" && caps.Tools && caps.ToolChoice:
 		return nil, c.addJSONTool(caps)
 	default:
-		c.cannot("response_format", true, "this model cannot be held to a JSON schema")
+		c.markUnsupported("response_format", true, "this model cannot be held to a JSON schema")
 		c.tell("Answer with a single JSON object and nothing else. It must match this JSON schema: " + f.schema)
 	}
 	return nil, ""
