@@ -19,12 +19,12 @@ const module = "github.com/inference-router/inference-router"
 // below it configuration and proxy, which stand on three leaves.
 var graph = map[string][]string{
 	"":                 {"internal/command"},
-	"internal/command": {"internal/config", "internal/rawjson", "internal/media", "proxy", "proxy/upstream", "routing", "budget", "translate"},
+	"internal/command": {"internal/config", "internal/rawjson", "internal/measure", "proxy", "proxy/upstream", "routing", "budget", "translate"},
 	"internal/config":  {"budget", "translate", "internal/rawjson"},
-	"proxy":            {"translate", "routing", "budget", "internal/rawjson", "internal/media"},
+	"proxy":            {"translate", "routing", "budget", "internal/rawjson", "internal/measure"},
 	"proxy/upstream":   {"translate", "internal/rawjson"},
-	"translate":        {"internal/rawjson", "internal/media"},
-	"internal/media":   {},
+	"translate":        {"internal/rawjson", "internal/measure"},
+	"internal/measure": {},
 	"internal/rawjson": {},
 	"routing":          {},
 	"budget":           {},

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"github.com/inference-router/inference-router/internal/measure"
 	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
@@ -37,9 +38,12 @@ type Request struct {
 	Messages   int // number of messages
 	Images     int // image parts
 	Audio      int // audio parts
-	Files      int // file parts
-	Tools      bool
-	Schema     bool // response_format is json_schema or json_object
+	Files      int // file and video parts
+	// Media are the images, files and sounds, measured: what a model counts
+	// for them comes on top of InputBytes.
+	Media  []measure.Item
+	Tools  bool
+	Schema bool // response_format is json_schema or json_object
 
 	// Who the body says is asking; believed or not by the identity mode.
 	User             string // user
@@ -119,6 +123,8 @@ type requestParser struct {
 	newest []rawjson.Quoted // text of the newest user turn
 	parts  int
 	media  int64 // bytes of inline media
+
+	measurer measure.Measurer
 }
 
 func (p *requestParser) refuse(param, code, format string, args ...any) {
@@ -250,6 +256,12 @@ func (p *requestParser) message() {
 			}
 		case "content":
 			p.content()
+		case "audio": // the id of an answer that was spoken before, of any length
+			if p.Next() == '{' {
+				p.r.Audio++
+				p.r.Media = append(p.r.Media, measure.Item{Kind: measure.Audio})
+			}
+			p.Skip()
 		default:
 			p.Skip()
 		}
@@ -285,53 +297,39 @@ func (p *requestParser) content() {
 // part reads one content part. A part counts as media by its payload's name:
 // its type might be given twice.
 func (p *requestParser) part() {
+	from, holds := p.Pos, false
 	for more := p.Open('{'); more; more = p.More('}') {
 		switch k := p.Key(); string(p.Bytes(k)) {
 		case "text":
 			if p.Next() == '"' {
 				p.texts = append(p.texts, p.Text())
-			} else {
-				p.Skip()
+				continue
 			}
 		case "image_url":
 			p.r.Images++
-			p.payload()
+			holds = true
 		case "input_audio":
 			p.r.Audio++
-			p.payload()
-		case "file":
+			holds = true
+		case "file", "video_url", "input_video":
 			p.r.Files++
-			p.payload()
-		default:
-			p.Skip()
-		}
-	}
-}
-
-// payload passes over a media part's object and notes the bytes of what is
-// inline in it.
-func (p *requestParser) payload() {
-	if p.Next() == '"' { // "image_url": "data:…" is accepted by some
-		p.inline(p.Text())
-		return
-	}
-	if p.Next() != '{' {
-		p.Skip()
-		return
-	}
-	for more := p.Open('{'); more; more = p.More('}') {
-		switch k := p.Key(); string(p.Bytes(k)) {
-		case "url", "data", "file_data":
-			if p.Next() == '"' {
-				p.inline(p.Text())
-				continue
-			}
+			holds = true
 		}
 		p.Skip()
 	}
+	if holds && p.Err == nil {
+		p.measure(p.Data[from:p.Pos])
+	}
 }
 
-func (p *requestParser) inline(q rawjson.Quoted) { p.media += int64(q.To - q.From) }
+// measure takes in what a part's media cost. Their base64 is not text: it is
+// taken off the bytes that count as such.
+func (p *requestParser) measure(part []byte) {
+	for _, item := range p.measurer.Part(part) {
+		p.media += item.Inline
+		p.r.Media = append(p.r.Media, item)
+	}
+}
 
 // tools counts the tools.
 func (p *requestParser) tools(name string) {

@@ -1,10 +1,10 @@
-// Package media bounds what the images, documents and sounds in a request cost
+// Package measure bounds what the images, documents and sounds in a request cost
 // in input tokens. It reads headers and lengths only, never pixels or samples,
 // and where it cannot measure it says so. It is pure: bytes in, numbers out.
 //
 // What it returns is a bound, not an estimate: a client that means harm writes
 // the file, so every count is the greatest that any reader could come to.
-package media
+package measure
 
 import (
 	"encoding/base64"

@@ -1,4 +1,4 @@
-package media_test
+package measure_test
 
 import (
 	"archive/zip"
@@ -17,22 +17,22 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/inference-router/inference-router/internal/media"
+	"github.com/inference-router/inference-router/internal/measure"
 )
 
 func encode(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
-func measure(t *testing.T, part string) []media.Item {
+func partItems(t *testing.T, part string) []measure.Item {
 	t.Helper()
 	if !json.Valid([]byte(part)) {
 		t.Fatalf("not JSON: %.200s", part)
 	}
-	return new(media.Measurer).Part([]byte(part))
+	return new(measure.Measurer).Part([]byte(part))
 }
 
-func one(t *testing.T, part string) media.Item {
+func one(t *testing.T, part string) measure.Item {
 	t.Helper()
-	items := measure(t, part)
+	items := partItems(t, part)
 	if len(items) != 1 {
 		t.Fatalf("got %d items, expected 1: %+v", len(items), items)
 	}
@@ -79,7 +79,7 @@ func TestAnImageIsMeasuredByItsHeaderInEveryDialect(t *testing.T) {
 			"escaped slash": `{"type":"image_url","image_url":{"url":"data:image\/png;base64,%[2]s","detail":"high"}}`,
 		} {
 			item := one(t, fmt.Sprintf(part, format, data))
-			if item.Kind != media.Image || !item.Measured || item.Width != 640 || item.Height != 333 || item.Detail != "high" {
+			if item.Kind != measure.Image || !item.Measured || item.Width != 640 || item.Height != 333 || item.Detail != "high" {
 				t.Errorf("%s, %s: %+v", format, dialect, item)
 			}
 			if item.Inline < int64(len(data)) {
@@ -110,11 +110,11 @@ func TestWhatIsRemoteOrBrokenIsNotMeasured(t *testing.T) {
 
 func TestNamesThatAreGivenTwiceCountTwice(t *testing.T) {
 	small, large := encode(picture(t, "png", 8, 8)), encode(picture(t, "png", 2000, 2000))
-	items := measure(t, `{"type":"image_url","image_url":{"url":"data:image/png;base64,`+small+`","url":"data:image/png;base64,`+large+`"}}`)
+	items := partItems(t, `{"type":"image_url","image_url":{"url":"data:image/png;base64,`+small+`","url":"data:image/png;base64,`+large+`"}}`)
 	if len(items) != 2 {
 		t.Fatalf("%+v", items)
 	}
-	text := measure(t, `{"type":"output_text","text":"see","annotations":[{"type":"url_citation","url":"https://example.com"}]}`)
+	text := partItems(t, `{"type":"output_text","text":"see","annotations":[{"type":"url_citation","url":"https://example.com"}]}`)
 	if len(text) != 0 {
 		t.Errorf("a citation is no file: %+v", text)
 	}
@@ -126,11 +126,11 @@ func TestTextFilesCountTheirDecodedBytes(t *testing.T) {
 		`{"type":"file","file":{"filename":"a.txt","file_data":"data:text/plain;base64,` + encode([]byte(text)) + `"}}`,
 		`{"type":"input_file","filename":"a.md","file_data":"` + encode([]byte(text)) + `"}`,
 	} {
-		if item := one(t, part); item.Kind != media.Text || !item.Measured || item.Bytes < int64(len(text)) || item.Bytes > int64(len(text))+4 {
+		if item := one(t, part); item.Kind != measure.Text || !item.Measured || item.Bytes < int64(len(text)) || item.Bytes > int64(len(text))+4 {
 			t.Errorf("%+v, the text has %d bytes", item, len(text))
 		}
 	}
-	if items := measure(t, `{"type":"document","source":{"type":"text","media_type":"text/plain","data":"plain words"}}`); len(items) != 0 {
+	if items := partItems(t, `{"type":"document","source":{"type":"text","media_type":"text/plain","data":"plain words"}}`); len(items) != 0 {
 		t.Errorf("plain text is counted with the body: %+v", items)
 	}
 	var office bytes.Buffer
@@ -140,7 +140,7 @@ func TestTextFilesCountTheirDecodedBytes(t *testing.T) {
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if item := one(t, `{"type":"file","file":{"filename":"a.docx","file_data":"`+encode(office.Bytes())+`"}}`); item.Kind != media.Text || item.Bytes != int64(len(text)) {
+	if item := one(t, `{"type":"file","file":{"filename":"a.docx","file_data":"`+encode(office.Bytes())+`"}}`); item.Kind != measure.Text || item.Bytes != int64(len(text)) {
 		t.Errorf("a compressed document: %+v", item)
 	}
 }
@@ -183,7 +183,7 @@ func TestPDFPagesAreCountedAlsoInsideObjectStreams(t *testing.T) {
 	for _, compressed := range []bool{false, true} {
 		for _, n := range []int{1, 7, 300} {
 			item := one(t, file(document(n, compressed, "hello")))
-			if item.Kind != media.PDF || !item.Measured || item.Pages != int64(n) {
+			if item.Kind != measure.PDF || !item.Measured || item.Pages != int64(n) {
 				t.Errorf("%d pages, compressed %v: %+v", n, compressed, item)
 			}
 		}
@@ -273,7 +273,7 @@ func TestSoundIsMeasuredByItsDataNotByWhatItsHeaderClaims(t *testing.T) {
 		"m4a":             {movie(12345), 12.345},
 	} {
 		item := one(t, `{"type":"input_audio","input_audio":{"data":"`+encode(c.data)+`","format":"wav"}}`)
-		if item.Kind != media.Audio || !item.Measured || math.Abs(item.Seconds-c.want) > 0.1 {
+		if item.Kind != measure.Audio || !item.Measured || math.Abs(item.Seconds-c.want) > 0.1 {
 			t.Errorf("%s: %+v, expected %v s", name, item, c.want)
 		}
 	}
@@ -315,12 +315,12 @@ func TestFLACOfSilenceIsAsLongAsItsBlocks(t *testing.T) {
 }
 
 func TestMetersFollowTheProvidersPublishedExamples(t *testing.T) {
-	img := func(w, h int64, detail string) media.Item {
-		return media.Item{Kind: media.Image, Measured: true, Width: w, Height: h, Detail: detail}
+	img := func(w, h int64, detail string) measure.Item {
+		return measure.Item{Kind: measure.Image, Measured: true, Width: w, Height: h, Detail: detail}
 	}
 	for _, c := range []struct {
 		provider, model string
-		item            media.Item
+		item            measure.Item
 		billed          int64 // by the provider's own example
 		most            int64 // and how far the bound may be from it
 	}{
@@ -349,13 +349,13 @@ func TestMetersFollowTheProvidersPublishedExamples(t *testing.T) {
 		// AWS's.
 		{"bedrock", "amazon.nova-lite-v1:0", img(900, 450, ""), 800, 1200},
 		{"bedrock", "amazon.nova-lite-v1:0", img(1300, 1300, ""), 2600, 4000},
-		{"gemini", "gemini-2.5-flash", media.Item{Kind: media.Audio, Measured: true, Seconds: 60}, 1920, 2100},
-		{"openai", "gpt-4o-audio-preview", media.Item{Kind: media.Audio, Measured: true, Seconds: 60}, 600, 700},
-		{"bedrock", "amazon.nova-pro-v1:0", media.Item{Kind: media.Video, Measured: true, Seconds: 30}, 8640, 9500},
-		{"anthropic", "claude-sonnet-4-5", media.Item{Kind: media.PDF, Measured: true, Pages: 10}, 46000, 48000},
-		{"openai", "gpt-4o", media.Item{Kind: media.Text, Measured: true, Bytes: 5000}, 5000, 5100},
+		{"gemini", "gemini-2.5-flash", measure.Item{Kind: measure.Audio, Measured: true, Seconds: 60}, 1920, 2100},
+		{"openai", "gpt-4o-audio-preview", measure.Item{Kind: measure.Audio, Measured: true, Seconds: 60}, 600, 700},
+		{"bedrock", "amazon.nova-pro-v1:0", measure.Item{Kind: measure.Video, Measured: true, Seconds: 30}, 8640, 9500},
+		{"anthropic", "claude-sonnet-4-5", measure.Item{Kind: measure.PDF, Measured: true, Pages: 10}, 46000, 48000},
+		{"openai", "gpt-4o", measure.Item{Kind: measure.Text, Measured: true, Bytes: 5000}, 5000, 5100},
 	} {
-		got := media.NewMeter(c.provider, c.model, 0).Tokens([]media.Item{c.item})
+		got := measure.NewMeter(c.provider, c.model, 0).Tokens([]measure.Item{c.item})
 		if got < c.billed || got > c.most {
 			t.Errorf("%s, %+v: bound %d, billed %d, expected at most %d", c.model, c.item, got, c.billed, c.most)
 		}
@@ -363,19 +363,19 @@ func TestMetersFollowTheProvidersPublishedExamples(t *testing.T) {
 }
 
 func TestWhatIsNotMeasuredCostsTheGreatestThereIs(t *testing.T) {
-	meter := media.NewMeter("anthropic", "claude-sonnet-4-5", 200_000)
-	if got := meter.Tokens([]media.Item{{Kind: media.Image}}); got < 1600 || got > 1800 {
+	meter := measure.NewMeter("anthropic", "claude-sonnet-4-5", 200_000)
+	if got := meter.Tokens([]measure.Item{{Kind: measure.Image}}); got < 1600 || got > 1800 {
 		t.Errorf("a remote image: %d", got)
 	}
-	for _, kind := range []media.Kind{media.PDF, media.Audio, media.Video, media.Text, media.Unknown} {
-		if got := meter.Tokens([]media.Item{{Kind: kind}}); got != 200_000 {
+	for _, kind := range []measure.Kind{measure.PDF, measure.Audio, measure.Video, measure.Text, measure.Unknown} {
+		if got := meter.Tokens([]measure.Item{{Kind: kind}}); got != 200_000 {
 			t.Errorf("kind %d: %d, expected the context window", kind, got)
 		}
 	}
-	if got := meter.Tokens(make([]media.Item, 8192)); got != 200_000 {
+	if got := meter.Tokens(make([]measure.Item, 8192)); got != 200_000 {
 		t.Errorf("many images: %d, expected no more than the context window", got)
 	}
-	if got := (media.Meter{}).Tokens([]media.Item{{Kind: media.Image, Measured: true, Width: math.MaxUint32, Height: math.MaxUint32}}); got < 4096 || got > 20_000 {
+	if got := (measure.Meter{}).Tokens([]measure.Item{{Kind: measure.Image, Measured: true, Width: math.MaxUint32, Height: math.MaxUint32}}); got < 4096 || got > 20_000 {
 		t.Errorf("an absurd image at an unknown model: %d", got)
 	}
 }
@@ -398,12 +398,12 @@ func FuzzPart(f *testing.F) {
 			`{"type":"input_audio","input_audio":{"data":` + string(quoted) + `}}`,
 			`{"type":"image_url","image_url":` + string(quoted) + `}`,
 		} {
-			for _, item := range new(media.Measurer).Part([]byte(part)) {
+			for _, item := range new(measure.Measurer).Part([]byte(part)) {
 				if item.Width < 0 || item.Height < 0 || item.Bytes < 0 || item.Pages < 0 || item.Seconds < 0 || item.Inline < 0 {
 					t.Errorf("%+v", item)
 				}
 				for _, model := range []string{"gpt-4o", "claude-3", "gemini-2.5-pro", "other"} {
-					if n := media.NewMeter("", model, 0).Tokens([]media.Item{item}); n <= 0 {
+					if n := measure.NewMeter("", model, 0).Tokens([]measure.Item{item}); n <= 0 {
 						t.Errorf("%s: %d tokens for %+v", model, n, item)
 					}
 				}
@@ -420,7 +420,7 @@ func BenchmarkImageHeader(b *testing.B) {
 	part := []byte(`{"type":"image_url","image_url":{"url":"data:image/jpeg;base64,` + encode(buffer.Bytes()) + `"}}`)
 	b.SetBytes(int64(len(part)))
 	for b.Loop() {
-		new(media.Measurer).Part(part)
+		new(measure.Measurer).Part(part)
 	}
 }
 
@@ -430,7 +430,7 @@ func BenchmarkHostilePDF(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(part)))
 			for b.Loop() {
-				new(media.Measurer).Part(part)
+				new(measure.Measurer).Part(part)
 			}
 		})
 	}
