@@ -10,6 +10,13 @@ type Chunk struct {
 	// pass-through chunk may hold line feeds, where its event had several data
 	// lines.
 	Data []byte
+	// Event is the name of the server-sent event, in dialects whose events
+	// have names.
+	Event string
+	// Sequence is the event's sequence_number in the Responses dialect, and
+	// AnswerID the id of the answer where this chunk tells it.
+	Sequence int64
+	AnswerID string
 	// Whole marks a complete chat.completion.
 	Whole bool
 	// Comment marks a keep-alive of the upstream: Data is the comment's text.

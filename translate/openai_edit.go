@@ -70,6 +70,10 @@ func (c *changes) add(name, value string) {
 
 func (c *changes) edit(e Edit) {
 	r := c.r
+	if r.Dialect != DialectChat {
+		c.editDialect(e)
+		return
+	}
 	if e.Model != "" && (e.Model != r.Model || r.Raw("model") == nil) {
 		c.add("model", string(rawjson.AppendString(make([]byte, 0, len(e.Model)+2), e.Model)))
 	}
@@ -243,7 +247,7 @@ func (r *Request) update(c change) {
 	switch {
 	case c.value == "" || f == fieldStreamOptions || f == fieldUsage:
 		// What the client wants to see does not change.
-	case isLimit(c.name):
+	case isLimit(c.name) || r.Dialect != DialectChat && c.name == r.Dialect.limitName():
 		r.MaxTokens, _ = wholeValue([]byte(c.value), math.MaxInt32)
 	case f != fieldOther:
 		_ = r.setField(f, []byte(c.value)) // the operator's own values

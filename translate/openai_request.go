@@ -22,6 +22,12 @@ type Request struct {
 	// Body is the JSON object, as the client sent it or as For spliced it.
 	Body []byte
 
+	// Dialect is what Body is written in; chat when it is "".
+	Dialect Dialect
+	// Dropped are the request fields that a translation to chat could not
+	// keep.
+	Dropped []string
+
 	Model        string // as sent; "" when absent
 	Stream       bool
 	IncludeUsage bool // stream_options.include_usage is true
@@ -63,9 +69,10 @@ type Request struct {
 	// named the upstream.
 	AnswerModel string
 
-	members members // where the top-level members stand in Body
-	spliced bool    // Body is For's own, see Written
-	prompt  string  // see Prompt; shares the memory of the client's body
+	members members       // where the top-level members stand in Body
+	spliced bool          // Body is For's own, see Written
+	names   *dialectNames // what an answer in the client's dialect needs; nil in others
+	prompt  string        // see Prompt; shares the memory of the client's body
 }
 
 // What a token count must allow for beside the body's own bytes, which count
