@@ -40,7 +40,9 @@ func (m *Messages) Chat(ctx context.Context, r *translate.Request) translate.Chu
 		},
 		refused: m.nativeError,
 		stream:  r.Stream,
-		events:  func(events eventSeq, id string) translate.Chunks { return translate.FromNative(translate.DialectMessages, events, id) },
+		events: func(events eventSeq, id string) translate.Chunks {
+			return translate.FromNative(translate.DialectMessages, events, id)
+		},
 		whole: func(body []byte, id string) (translate.Chunk, error) {
 			return translate.WholeNative(translate.DialectMessages, body, id)
 		},

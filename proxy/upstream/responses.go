@@ -59,7 +59,9 @@ func (u *Responses) native(ctx context.Context, r *translate.Request) translate.
 		},
 		refused: u.statusError,
 		stream:  r.Stream,
-		events:  func(events eventSeq, id string) translate.Chunks { return translate.FromNative(translate.DialectResponses, events, id) },
+		events: func(events eventSeq, id string) translate.Chunks {
+			return translate.FromNative(translate.DialectResponses, events, id)
+		},
 		whole: func(body []byte, id string) (translate.Chunk, error) {
 			return translate.WholeNative(translate.DialectResponses, body, id)
 		},
@@ -85,7 +87,9 @@ func (u *Responses) translated(ctx context.Context, r *translate.Request) transl
 			},
 			refused: u.statusError,
 			stream:  r.Stream,
-			events:  func(events eventSeq, id string) translate.Chunks { return translate.FromResponsesStream(q, events, head(id)) },
+			events: func(events eventSeq, id string) translate.Chunks {
+				return translate.FromResponsesStream(q, events, head(id))
+			},
 			whole: func(body []byte, id string) (translate.Chunk, error) {
 				return translate.FromResponses(q, body, head(id))
 			},
