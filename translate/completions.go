@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"github.com/inference-router/inference-router/internal/rawjson"
+
 	"github.com/tidwall/gjson"
 )
 
@@ -8,8 +10,8 @@ import (
 // prompt is a user's turn.
 func completionsToChat(body []byte) (out []byte, dropped []string, err error) {
 	root := gjson.ParseBytes(body)
-	var t jsonText
-	t.object()
+	var t rawjson.Writer
+	t.Object()
 	var invalid error
 	root.ForEach(func(k, v gjson.Result) bool {
 		if v.Type == gjson.Null {
@@ -18,7 +20,7 @@ func completionsToChat(body []byte) (out []byte, dropped []string, err error) {
 		switch name := k.Str; name {
 		case "model", "max_tokens", "temperature", "top_p", "stream", "stream_options", "stop", "seed",
 			"presence_penalty", "frequency_penalty", "logit_bias", "user", "metadata", "usage":
-			t.rawMember(name, v.Raw)
+			t.RawMember(name, v.Raw)
 		case "prompt":
 			invalid = within(name, completionsPrompt(&t, v))
 		case "suffix", "echo":
@@ -39,12 +41,12 @@ func completionsToChat(body []byte) (out []byte, dropped []string, err error) {
 		}
 		return invalid == nil
 	})
-	t.endObject()
+	t.EndObject()
 	return t, dropped, invalid
 }
 
 // completionsPrompt writes the messages that a prompt stands for.
-func completionsPrompt(t *jsonText, v gjson.Result) error {
+func completionsPrompt(t *rawjson.Writer, v gjson.Result) error {
 	text := v
 	if list := v.Array(); v.IsArray() {
 		switch {
@@ -58,12 +60,12 @@ func completionsPrompt(t *jsonText, v gjson.Result) error {
 	if text.Type != gjson.String {
 		return wrongType(v, "a string")
 	}
-	t.openArray("messages")
-	t.object()
-	t.stringMember("role", "user")
-	t.stringMember("content", text.Str)
-	t.endObject()
-	t.endArray()
+	t.OpenArray("messages")
+	t.Object()
+	t.StringMember("role", "user")
+	t.StringMember("content", text.Str)
+	t.EndObject()
+	t.EndArray()
 	return nil
 }
 
@@ -78,35 +80,35 @@ type completionsWriter struct {
 
 func (w *completionsWriter) begin() { w.t.created = w.head.ID }
 
-func (w *completionsWriter) start(t *jsonText) {
-	t.object()
-	t.stringMember("id", w.head.ID)
-	t.stringMember("object", "text_completion")
-	t.intMember("created", w.head.Created)
-	t.stringMember("model", w.head.Model)
+func (w *completionsWriter) start(t *rawjson.Writer) {
+	t.Object()
+	t.StringMember("id", w.head.ID)
+	t.StringMember("object", "text_completion")
+	t.IntMember("created", w.head.Created)
+	t.StringMember("model", w.head.Model)
 }
 
-func (w *completionsWriter) choice(t *jsonText, text, finish string) {
-	t.openArray("choices")
-	t.object()
-	t.intMember("index", 0)
-	t.stringMember("text", text)
-	t.rawMember("logprobs", "null")
+func (w *completionsWriter) choice(t *rawjson.Writer, text, finish string) {
+	t.OpenArray("choices")
+	t.Object()
+	t.IntMember("index", 0)
+	t.StringMember("text", text)
+	t.RawMember("logprobs", "null")
 	if finish == "" {
-		t.rawMember("finish_reason", "null")
+		t.RawMember("finish_reason", "null")
 	} else {
-		t.stringMember("finish_reason", finish)
+		t.StringMember("finish_reason", finish)
 	}
-	t.endObject()
-	t.endArray()
+	t.EndObject()
+	t.EndArray()
 }
 
 // send writes one event.
-func (w *completionsWriter) send(write func(t *jsonText)) {
-	var t jsonText
+func (w *completionsWriter) send(write func(t *rawjson.Writer)) {
+	var t rawjson.Writer
 	w.start(&t)
 	write(&t)
-	t.endObject()
+	t.EndObject()
 	from := len(w.t.buf)
 	w.t.buf = append(w.t.buf, t...)
 	w.t.emit("", from, 0)
@@ -117,27 +119,27 @@ func (w *completionsWriter) piece(p piece) {
 		return
 	}
 	w.text = append(w.text, p.text...)
-	w.send(func(t *jsonText) { w.choice(t, p.text, "") })
+	w.send(func(t *rawjson.Writer) { w.choice(t, p.text, "") })
 }
 
 func (w *completionsWriter) end(finish string, u *Usage) {
 	if finish != "length" && finish != "content_filter" {
 		finish = "stop"
 	}
-	w.send(func(t *jsonText) { w.choice(t, "", finish) })
+	w.send(func(t *rawjson.Writer) { w.choice(t, "", finish) })
 	if w.usageAsked && u != nil {
-		w.send(func(t *jsonText) {
-			t.rawMember("choices", "[]")
-			t.usage(ending{usage: u})
+		w.send(func(t *rawjson.Writer) {
+			t.RawMember("choices", "[]")
+			writeUsage(t, ending{usage: u})
 		})
 	}
-	var t jsonText
+	var t rawjson.Writer
 	w.start(&t)
 	w.choice(&t, string(w.text), finish)
 	if u != nil {
-		t.usage(ending{usage: u})
+		writeUsage(&t, ending{usage: u})
 	}
-	t.endObject()
+	t.EndObject()
 	w.tail = t
 }
 

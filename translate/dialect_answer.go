@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"github.com/inference-router/inference-router/internal/rawjson"
+
 	"strconv"
 	"strings"
 
@@ -74,7 +76,7 @@ type dialectStream struct {
 	yield func(Chunk, error) bool
 
 	reader  chatReader
-	buf     jsonText
+	buf     rawjson.Writer
 	events  []event
 	created string // AnswerID, until it has been told
 	started bool
@@ -348,15 +350,15 @@ func (r *chatReader) flush(tell func(piece)) {
 
 // signedThoughts collects signed reasoning as thinking_blocks.
 type signedThoughts struct {
-	blocks jsonText
+	blocks rawjson.Writer
 	text   strings.Builder
 }
 
 func (h *signedThoughts) add(p piece) {
 	if len(h.blocks) == 0 {
-		h.blocks.array()
+		h.blocks.Array()
 	}
-	h.blocks.thinkingBlock(p)
+	writeThinkingBlock(&h.blocks, p)
 }
 
 // sealed is what a client is to give back: "" where nothing was signed.
@@ -364,6 +366,6 @@ func (h *signedThoughts) sealed(n *dialectNames) string {
 	if len(h.blocks) == 0 || n.seal == nil {
 		return ""
 	}
-	h.blocks.endArray()
+	h.blocks.EndArray()
 	return n.seal.Close(n.family, h.blocks)
 }

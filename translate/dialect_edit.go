@@ -1,6 +1,10 @@
 package translate
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
+)
 
 // editDialect is edit for a request that goes to an upstream in the client's
 // own dialect: the model, the output limit and the operator's fields change,
@@ -8,7 +12,7 @@ import "strconv"
 func (c *changes) editDialect(e Edit) {
 	r := c.r
 	if e.Model != "" && (e.Model != r.Model || r.Raw("model") == nil) {
-		c.add("model", string(appendQuoted(make([]byte, 0, len(e.Model)+2), e.Model)))
+		c.add("model", string(rawjson.AppendString(make([]byte, 0, len(e.Model)+2), e.Model)))
 	}
 	if !e.KeepUsageField {
 		c.add("usage", "")

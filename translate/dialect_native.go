@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"github.com/inference-router/inference-router/internal/rawjson"
+
 	"bytes"
 	"iter"
 	"strings"
@@ -277,7 +279,7 @@ func WholeNative(d Dialect, body []byte, requestID string) (Chunk, error) {
 	bad := func(message string) error {
 		return &UpstreamError{Kind: KindBadResponse, Code: "upstream_bad_response", Message: message, Billed: BilledUnknown}
 	}
-	if tooDeep(body, maxAnswerDepth) || !gjson.ValidBytes(body) {
+	if rawjson.TooDeep(body, maxAnswerDepth) || !gjson.ValidBytes(body) {
 		return Chunk{}, bad("The upstream's answer is not valid JSON.")
 	}
 	root := gjson.ParseBytes(body)
@@ -313,8 +315,8 @@ func (r *Request) WithoutForeignThoughts() *Request {
 		return r
 	}
 	messages := gjson.ParseBytes(r.Raw("messages"))
-	var t jsonText
-	t.array()
+	var t rawjson.Writer
+	t.Array()
 	changed := false
 	messages.ForEach(func(_, m gjson.Result) bool {
 		raw := m.Raw
@@ -330,10 +332,10 @@ func (r *Request) WithoutForeignThoughts() *Request {
 				}
 			}
 		}
-		t.raw(raw)
+		t.Raw(raw)
 		return true
 	})
-	t.endArray()
+	t.EndArray()
 	if !changed {
 		return r
 	}
@@ -343,8 +345,8 @@ func (r *Request) WithoutForeignThoughts() *Request {
 // ownThoughts are the blocks without foreign thoughts; any says that there were
 // some.
 func ownThoughts(content gjson.Result) (kept string, any bool) {
-	var t jsonText
-	t.array()
+	var t rawjson.Writer
+	t.Array()
 	content.ForEach(func(_, b gjson.Result) bool {
 		switch b.Get("type").Str {
 		case "thinking":
@@ -358,54 +360,54 @@ func ownThoughts(content gjson.Result) (kept string, any bool) {
 				return true
 			}
 		}
-		t.raw(b.Raw)
+		t.Raw(b.Raw)
 		return true
 	})
-	t.endArray()
+	t.EndArray()
 	return string(t), any
 }
 
 // Failure is the event that ends a stream of the dialect in an error: clients
 // cannot mistake it for an end. id and sequence are those of the answer so far.
 func Failure(d Dialect, id, model, kind, code, message string, sequence int64) (event string, data []byte) {
-	var t jsonText
-	t.object()
+	var t rawjson.Writer
+	t.Object()
 	switch d {
 	case DialectMessages:
-		t.stringMember("type", "error")
-		t.openObject("error")
-		t.stringMember("type", kind)
-		t.stringMember("message", message)
-		t.endObject()
-		t.endObject()
+		t.StringMember("type", "error")
+		t.OpenObject("error")
+		t.StringMember("type", kind)
+		t.StringMember("message", message)
+		t.EndObject()
+		t.EndObject()
 		return "error", t
 	case DialectResponses:
-		t.stringMember("type", "response.failed")
-		t.intMember("sequence_number", sequence)
-		t.openObject("response")
-		t.stringMember("id", id)
-		t.stringMember("object", "response")
-		t.intMember("created_at", 0)
-		t.stringMember("status", "failed")
-		t.stringMember("model", model)
-		t.openObject("error")
-		t.stringMember("code", code)
-		t.stringMember("message", message)
-		t.endObject()
-		t.rawMember("incomplete_details", "null")
-		t.rawMember("output", "[]")
-		t.rawMember("usage", "null")
-		t.comma()
+		t.StringMember("type", "response.failed")
+		t.IntMember("sequence_number", sequence)
+		t.OpenObject("response")
+		t.StringMember("id", id)
+		t.StringMember("object", "response")
+		t.IntMember("created_at", 0)
+		t.StringMember("status", "failed")
+		t.StringMember("model", model)
+		t.OpenObject("error")
+		t.StringMember("code", code)
+		t.StringMember("message", message)
+		t.EndObject()
+		t.RawMember("incomplete_details", "null")
+		t.RawMember("output", "[]")
+		t.RawMember("usage", "null")
+		t = append(t, ',')
 		t = append(t, responsesEcho(gjson.Result{})...)
-		t.endObject()
+		t.EndObject()
 		// The SDKs raise an error for a member of that name, whatever the event.
-		t.openObject("error")
-		t.stringMember("type", kind)
-		t.stringMember("code", code)
-		t.stringMember("message", message)
-		t.rawMember("param", "null")
-		t.endObject()
-		t.endObject()
+		t.OpenObject("error")
+		t.StringMember("type", kind)
+		t.StringMember("code", code)
+		t.StringMember("message", message)
+		t.RawMember("param", "null")
+		t.EndObject()
+		t.EndObject()
 		return "response.failed", t
 	}
 	return "", nil

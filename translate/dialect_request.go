@@ -1,16 +1,18 @@
 package translate
 
+import "github.com/inference-router/inference-router/internal/rawjson"
+
 // parseDialect reads the facts of a request that is not a chat completion, in
 // one walk like ParseRequest. What the fields mean beyond that is the
 // upstream's to judge, or the translation's.
 func parseDialect(d Dialect, body []byte) (*Request, error) {
 	p := dialectParser{requestParser: requestParser{
-		scanner: scanner{b: body, maxDepth: maxRequestDepth},
+		Scanner: rawjson.Scanner{Data: body, MaxDepth: maxRequestDepth},
 		r:       &Request{Body: body, Dialect: d, N: 1, members: make(members, 0, 16)},
 	}}
 	p.object()
-	if p.err != nil {
-		return nil, p.err
+	if p.Err != nil {
+		return nil, requestError(p.Err)
 	}
 	if err := p.complete(); err != nil {
 		return nil, err
@@ -24,24 +26,24 @@ type dialectParser struct {
 }
 
 func (p *dialectParser) object() {
-	if p.next() != '{' {
-		p.fail("expected an object")
+	if p.Next() != '{' {
+		p.Fail("expected an object")
 		return
 	}
-	for more := p.open('{'); more; more = p.more('}') {
-		p.next()
-		start := p.i
-		name := p.bytes(p.key())
-		if p.err != nil {
+	for more := p.Open('{'); more; more = p.More('}') {
+		p.Next()
+		start := p.Pos
+		name := p.Bytes(p.Key())
+		if p.Err != nil {
 			return
 		}
 		p.claim(name, fieldOf(name), start)
-		if p.err != nil {
+		if p.Err != nil {
 			return
 		}
 		p.field(string(name))
 	}
-	p.end()
+	p.End()
 }
 
 // field reads the value of the member that was claimed last.
@@ -54,14 +56,14 @@ func (p *dialectParser) field(name string) {
 		name == "prompt" && p.r.Dialect == DialectCompletions:
 		p.conversation(name)
 	default:
-		p.skip()
+		p.Skip()
 	}
-	m.to = p.i
-	if p.err != nil {
+	m.to = p.Pos
+	if p.Err != nil {
 		return
 	}
-	if err := p.fact(name, p.b[m.value:m.to]); err != nil {
-		p.err = err
+	if err := p.fact(name, p.Data[m.value:m.to]); err != nil {
+		p.Err = err
 	}
 }
 
@@ -95,7 +97,7 @@ func (p *dialectParser) fact(name string, raw []byte) *InvalidError {
 		return nil // of another dialect: the upstream's to judge
 	}
 	if f := fieldOf([]byte(name)); f != fieldOther {
-		return r.fact(f, raw)
+		return r.setField(f, raw)
 	}
 	return nil
 }
@@ -104,18 +106,18 @@ func (p *dialectParser) fact(name string, raw []byte) *InvalidError {
 func isTextFormat(raw []byte) bool {
 	var kind string
 	v, err := nested("format", "type", raw)
-	return err == nil && v != nil && stringFact("type", v, &kind) == nil && kind == "text"
+	return err == nil && v != nil && setString("type", v, &kind) == nil && kind == "text"
 }
 
 // conversation reads messages, items, or a prompt.
 func (p *dialectParser) conversation(name string) {
-	switch p.next() {
+	switch p.Next() {
 	case '"':
-		p.newest = append(p.newest[:0], p.text())
+		p.newest = append(p.newest[:0], p.Text())
 		p.r.Messages++
 		p.given = true
 	case '[':
-		for more := p.open('['); more; more = p.more(']') {
+		for more := p.Open('['); more; more = p.More(']') {
 			if p.r.Messages == maxMessages {
 				p.refuse(name, "array_above_max_length", "Invalid '%s': array too long. Expected at most %d.", name, maxMessages)
 				return
@@ -129,42 +131,42 @@ func (p *dialectParser) conversation(name string) {
 		}
 		p.given = p.r.Messages > 0
 	default:
-		p.skip()
+		p.Skip()
 	}
 }
 
 // promptElement is one prompt of several, or a token of one.
 func (p *dialectParser) promptElement() {
-	if p.next() == '"' {
-		p.newest = append(p.newest, p.text())
+	if p.Next() == '"' {
+		p.newest = append(p.newest, p.Text())
 		return
 	}
-	p.skip()
+	p.Skip()
 }
 
 // turn reads one message or item, and keeps its text when it is the user's. A
 // turn of tool results alone leaves the newest text as it is.
 func (p *dialectParser) turn() {
-	if p.next() != '{' {
-		p.skip()
+	if p.Next() != '{' {
+		p.Skip()
 		return
 	}
 	p.texts = p.texts[:0]
 	user := false
-	for more := p.open('{'); more; more = p.more('}') {
-		switch k := p.key(); string(p.bytes(k)) {
+	for more := p.Open('{'); more; more = p.More('}') {
+		switch k := p.Key(); string(p.Bytes(k)) {
 		case "role":
-			if p.next() == '"' {
-				user = string(p.bytes(p.text())) == "user"
+			if p.Next() == '"' {
+				user = string(p.Bytes(p.Text())) == "user"
 			} else {
-				p.skip()
+				p.Skip()
 			}
 		case "content":
 			p.blocks(true)
 		case "output":
 			p.blocks(false)
 		default:
-			p.skip()
+			p.Skip()
 		}
 	}
 	if user && len(p.texts) > 0 {
@@ -175,25 +177,25 @@ func (p *dialectParser) turn() {
 // blocks reads a string or an array of content blocks; own says that their
 // text is the turn's and not a tool's.
 func (p *dialectParser) blocks(own bool) {
-	switch p.next() {
+	switch p.Next() {
 	case '"':
-		if q := p.text(); own {
+		if q := p.Text(); own {
 			p.texts = append(p.texts, q)
 		}
 	case '[':
-		for more := p.open('['); more; more = p.more(']') {
+		for more := p.Open('['); more; more = p.More(']') {
 			if p.parts++; p.parts > maxParts {
 				p.refuse("messages", "array_above_max_length", "Invalid request: more than %d content parts.", maxParts)
 				return
 			}
-			if p.next() == '{' {
+			if p.Next() == '{' {
 				p.block(own)
 			} else {
-				p.skip()
+				p.Skip()
 			}
 		}
 	default:
-		p.skip()
+		p.Skip()
 	}
 }
 
@@ -201,19 +203,19 @@ func (p *dialectParser) blocks(own bool) {
 func (p *dialectParser) block(own bool) {
 	kind := ""
 	media := false
-	for more := p.open('{'); more; more = p.more('}') {
-		switch k := p.key(); string(p.bytes(k)) {
+	for more := p.Open('{'); more; more = p.More('}') {
+		switch k := p.Key(); string(p.Bytes(k)) {
 		case "type":
-			if p.next() == '"' {
-				kind = string(p.bytes(p.text()))
+			if p.Next() == '"' {
+				kind = string(p.Bytes(p.Text()))
 			} else {
-				p.skip()
+				p.Skip()
 			}
 		case "text":
-			if p.next() == '"' && own {
-				p.texts = append(p.texts, p.text())
+			if p.Next() == '"' && own {
+				p.texts = append(p.texts, p.Text())
 			} else {
-				p.skip()
+				p.Skip()
 			}
 		case "source":
 			media = p.source()
@@ -222,11 +224,11 @@ func (p *dialectParser) block(own bool) {
 			p.payload()
 		case "file_id", "file_url":
 			media = true
-			p.skip()
+			p.Skip()
 		case "content": // of a tool result
 			p.blocks(false)
 		default:
-			p.skip()
+			p.Skip()
 		}
 	}
 	if !media {
@@ -245,27 +247,27 @@ func (p *dialectParser) block(own bool) {
 // source reads the source of an image or a document, and reports whether it is
 // anything but text, which counts in full.
 func (p *dialectParser) source() bool {
-	if p.next() != '{' {
-		p.skip()
+	if p.Next() != '{' {
+		p.Skip()
 		return true
 	}
 	kind := ""
 	var inline int64
-	for more := p.open('{'); more; more = p.more('}') {
-		switch k := p.key(); string(p.bytes(k)) {
+	for more := p.Open('{'); more; more = p.More('}') {
+		switch k := p.Key(); string(p.Bytes(k)) {
 		case "type":
-			if p.next() == '"' {
-				kind = string(p.bytes(p.text()))
+			if p.Next() == '"' {
+				kind = string(p.Bytes(p.Text()))
 				continue
 			}
 		case "data":
-			if p.next() == '"' {
-				q := p.text()
-				inline += int64(q.to - q.from)
+			if p.Next() == '"' {
+				q := p.Text()
+				inline += int64(q.To - q.From)
 				continue
 			}
 		}
-		p.skip()
+		p.Skip()
 	}
 	if kind == "text" || kind == "content" {
 		return false

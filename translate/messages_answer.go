@@ -1,5 +1,7 @@
 package translate
 
+import "github.com/inference-router/inference-router/internal/rawjson"
+
 // messagesWriter writes an answer of the Messages API.
 type messagesWriter struct {
 	t    *dialectStream
@@ -8,8 +10,8 @@ type messagesWriter struct {
 	index   int64 // of the next block
 	open    pieceKind
 	isOpen  bool
-	content jsonText // the blocks so far, for a whole answer
-	text    []byte   // of the open block
+	content rawjson.Writer // the blocks so far, for a whole answer
+	text    []byte         // of the open block
 	call    piece
 	calls   int
 	refused bool
@@ -21,7 +23,7 @@ func newMessagesWriter(t *dialectStream, head AnswerHead) *messagesWriter {
 }
 
 // event begins one event; its end is sent by send.
-func (w *messagesWriter) event(name string) (t *jsonText, from int) {
+func (w *messagesWriter) event(name string) (t *rawjson.Writer, from int) {
 	t = &w.t.buf
 	from = len(*t)
 	*t = append(*t, `{"type":"`...)
@@ -37,40 +39,40 @@ func (w *messagesWriter) send(name string, from int) {
 func (w *messagesWriter) begin() {
 	w.t.created = w.head.ID
 	t, from := w.event("message_start")
-	t.openObject("message")
+	t.OpenObject("message")
 	w.message(t, "[]")
 	*t = append(*t, `,"stop_reason":null,"stop_sequence":null,"stop_details":null,"usage":`...)
-	t.messagesUsage(&Usage{InputTokens: w.t.names.input})
-	t.endObject()
+	writeMessagesUsage(t, &Usage{InputTokens: w.t.names.input})
+	t.EndObject()
 	w.send("message_start", from)
 }
 
-func (w *messagesWriter) message(t *jsonText, content string) {
-	t.stringMember("id", w.head.ID)
-	t.stringMember("type", "message")
-	t.stringMember("role", "assistant")
-	t.stringMember("model", w.head.Model)
-	t.rawMember("content", content)
-	t.rawMember("container", "null")
+func (w *messagesWriter) message(t *rawjson.Writer, content string) {
+	t.StringMember("id", w.head.ID)
+	t.StringMember("type", "message")
+	t.StringMember("role", "assistant")
+	t.StringMember("model", w.head.Model)
+	t.RawMember("content", content)
+	t.RawMember("container", "null")
 }
 
-func (t *jsonText) messagesUsage(u *Usage) {
+func writeMessagesUsage(t *rawjson.Writer, u *Usage) {
 	if u == nil {
 		u = &Usage{}
 	}
 	hour := u.CacheWriteHourTokens
-	t.object()
-	t.intMember("input_tokens", max(0, u.InputTokens-u.CachedTokens-u.CacheWriteTokens))
-	t.intMember("cache_creation_input_tokens", u.CacheWriteTokens)
-	t.intMember("cache_read_input_tokens", u.CachedTokens)
-	t.openObject("cache_creation")
-	t.intMember("ephemeral_5m_input_tokens", max(0, u.CacheWriteTokens-hour))
-	t.intMember("ephemeral_1h_input_tokens", hour)
-	t.endObject()
-	t.intMember("output_tokens", u.OutputTokens)
-	t.rawMember("server_tool_use", "null")
-	t.stringMember("service_tier", "standard")
-	t.endObject()
+	t.Object()
+	t.IntMember("input_tokens", max(0, u.InputTokens-u.CachedTokens-u.CacheWriteTokens))
+	t.IntMember("cache_creation_input_tokens", u.CacheWriteTokens)
+	t.IntMember("cache_read_input_tokens", u.CachedTokens)
+	t.OpenObject("cache_creation")
+	t.IntMember("ephemeral_5m_input_tokens", max(0, u.CacheWriteTokens-hour))
+	t.IntMember("ephemeral_1h_input_tokens", hour)
+	t.EndObject()
+	t.IntMember("output_tokens", u.OutputTokens)
+	t.RawMember("server_tool_use", "null")
+	t.StringMember("service_tier", "standard")
+	t.EndObject()
 }
 
 func (w *messagesWriter) piece(p piece) {
@@ -87,26 +89,26 @@ func (w *messagesWriter) piece(p piece) {
 	case pieceRedacted:
 		w.close("")
 		t := w.start()
-		t.object()
-		t.stringMember("type", "redacted_thinking")
-		t.stringMember("data", p.data)
-		t.endObject()
+		t.Object()
+		t.StringMember("type", "redacted_thinking")
+		t.StringMember("data", p.data)
+		t.EndObject()
 		w.started()
-		w.keep(func(t *jsonText) {
-			t.stringMember("type", "redacted_thinking")
-			t.stringMember("data", p.data)
+		w.keep(func(t *rawjson.Writer) {
+			t.StringMember("type", "redacted_thinking")
+			t.StringMember("data", p.data)
 		})
 		w.stop()
 	case pieceCall:
 		w.close("")
 		w.calls++
 		t := w.start()
-		t.object()
-		t.stringMember("type", "tool_use")
-		t.stringMember("id", p.id)
-		t.stringMember("name", p.name)
-		t.rawMember("input", "{}")
-		t.endObject()
+		t.Object()
+		t.StringMember("type", "tool_use")
+		t.StringMember("id", p.id)
+		t.StringMember("name", p.name)
+		t.RawMember("input", "{}")
+		t.EndObject()
 		w.started()
 		w.isOpen, w.open, w.call, w.text = true, pieceCall, p, w.text[:0]
 	case pieceArguments:
@@ -124,9 +126,9 @@ func (w *messagesWriter) block(kind pieceKind) {
 	w.close("")
 	t := w.start()
 	if kind == pieceText {
-		t.raw(`{"type":"text","text":""}`)
+		t.Raw(`{"type":"text","text":""}`)
 	} else {
-		t.raw(`{"type":"thinking","thinking":"","signature":""}`)
+		t.Raw(`{"type":"thinking","thinking":"","signature":""}`)
 	}
 	w.started()
 	w.isOpen, w.open, w.text = true, kind, w.text[:0]
@@ -146,10 +148,10 @@ func (w *messagesWriter) signed(p piece) {
 }
 
 // start begins the event that opens a block; started ends it.
-func (w *messagesWriter) start() *jsonText {
+func (w *messagesWriter) start() *rawjson.Writer {
 	t, _ := w.event("content_block_start")
-	t.intMember("index", w.index)
-	t.key("content_block")
+	t.IntMember("index", w.index)
+	t.Key("content_block")
 	return t
 }
 
@@ -166,11 +168,11 @@ func (w *messagesWriter) delta(kind, member, s string) {
 		w.text = append(w.text, s...)
 	}
 	t, from := w.event("content_block_delta")
-	t.intMember("index", w.index)
-	t.openObject("delta")
-	t.stringMember("type", kind)
-	t.stringMember(member, s)
-	t.endObject()
+	t.IntMember("index", w.index)
+	t.OpenObject("delta")
+	t.StringMember("type", kind)
+	t.StringMember(member, s)
+	t.EndObject()
 	w.send("content_block_delta", from)
 }
 
@@ -180,42 +182,42 @@ func (w *messagesWriter) close(signature string) {
 		return
 	}
 	text := string(w.text)
-	w.keep(func(t *jsonText) {
+	w.keep(func(t *rawjson.Writer) {
 		switch w.open {
 		case pieceText:
-			t.stringMember("type", "text")
-			t.stringMember("text", text)
+			t.StringMember("type", "text")
+			t.StringMember("text", text)
 		case pieceReasoning:
-			t.stringMember("type", "thinking")
-			t.stringMember("thinking", text)
-			t.stringMember("signature", signature)
+			t.StringMember("type", "thinking")
+			t.StringMember("thinking", text)
+			t.StringMember("signature", signature)
 		default:
-			t.stringMember("type", "tool_use")
-			t.stringMember("id", w.call.id)
-			t.stringMember("name", w.call.name)
-			t.rawMember("input", toolInput(text))
+			t.StringMember("type", "tool_use")
+			t.StringMember("id", w.call.id)
+			t.StringMember("name", w.call.name)
+			t.RawMember("input", toolInput(text))
 		}
 	})
 	w.isOpen = false
 	w.stop()
 }
 
-func (w *messagesWriter) keep(write func(t *jsonText)) {
-	w.content.object()
+func (w *messagesWriter) keep(write func(t *rawjson.Writer)) {
+	w.content.Object()
 	write(&w.content)
-	w.content.endObject()
+	w.content.EndObject()
 }
 
 func (w *messagesWriter) stop() {
 	t, from := w.event("content_block_stop")
-	t.intMember("index", w.index)
+	t.IntMember("index", w.index)
 	w.index++
 	w.send("content_block_stop", from)
 }
 
 func (w *messagesWriter) end(finish string, u *Usage) {
 	w.close("")
-	var t jsonText
+	var t rawjson.Writer
 	t = append(t, `"stop_reason":"`...)
 	t = append(append(t, w.stopReason(finish)...), '"')
 	t = append(t, `,"stop_sequence":null,"stop_details":null`...)
@@ -223,13 +225,13 @@ func (w *messagesWriter) end(finish string, u *Usage) {
 	e, from := w.event("message_delta")
 	*e = append(append(*e, `,"delta":{`...), delta...)
 	*e = append(*e, `,"container":null},"usage":`...)
-	e.messagesUsage(u)
+	writeMessagesUsage(e, u)
 	w.send("message_delta", from)
 	_, from = w.event("message_stop")
 	w.send("message_stop", from)
 
 	t = append(t, `,"usage":`...)
-	t.messagesUsage(u)
+	writeMessagesUsage(&t, u)
 	w.tail = string(t)
 }
 
@@ -246,10 +248,10 @@ func (w *messagesWriter) stopReason(finish string) string {
 }
 
 func (w *messagesWriter) whole() []byte {
-	var t jsonText
-	t.object()
+	var t rawjson.Writer
+	t.Object()
 	w.message(&t, "["+string(w.content)+"]")
 	t = append(append(t, ','), w.tail...)
-	t.endObject()
+	t.EndObject()
 	return t
 }

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"github.com/inference-router/inference-router/internal/rawjson"
+
 	"slices"
 	"strconv"
 	"strings"
@@ -12,8 +14,8 @@ import (
 func messagesToChat(body []byte, o ChatOptions) (out []byte, dropped []string, err error) {
 	root := gjson.ParseBytes(body)
 	w := messagesReader{o: o}
-	w.t = make(jsonText, 0, len(body)+512)
-	w.t.object()
+	w.t = make(rawjson.Writer, 0, len(body)+512)
+	w.t.Object()
 	names := []string{}
 	root.ForEach(func(k, _ gjson.Result) bool { names = append(names, k.Str); return true })
 	for _, name := range names {
@@ -25,7 +27,7 @@ func messagesToChat(body []byte, o ChatOptions) (out []byte, dropped []string, e
 			return nil, nil, err
 		}
 	}
-	w.t.endObject()
+	w.t.EndObject()
 	return w.t, w.dropped, nil
 }
 
@@ -40,7 +42,7 @@ func gjsonPath(name string) string {
 // messagesReader writes a chat request while it walks over a Messages request.
 type messagesReader struct {
 	o       ChatOptions
-	t       jsonText
+	t       rawjson.Writer
 	dropped []string
 }
 
@@ -54,10 +56,10 @@ func (w *messagesReader) drop(name string) {
 func (w *messagesReader) field(name string, v, root gjson.Result) error {
 	switch name {
 	case "model", "stream", "temperature", "top_p", "usage":
-		w.t.rawMember(name, v.Raw)
+		w.t.RawMember(name, v.Raw)
 	case "max_tokens":
 		n, err := intValue(v, 0, 1<<31-1)
-		w.t.intMember(name, max(n, 1))
+		w.t.IntMember(name, max(n, 1))
 		return err
 	case "system", "anthropic_version", "anthropic_beta":
 	case "messages":
@@ -70,7 +72,7 @@ func (w *messagesReader) field(name string, v, root gjson.Result) error {
 			return refusef("this model takes at most 4 stop sequences, got %d", len(v.Array()))
 		}
 		if len(v.Array()) > 0 {
-			w.t.rawMember("stop", v.Raw)
+			w.t.RawMember("stop", v.Raw)
 		}
 	case "thinking":
 		return w.thinking(v, root)
@@ -82,11 +84,11 @@ func (w *messagesReader) field(name string, v, root gjson.Result) error {
 		return w.toolChoice(v)
 	case "metadata":
 		if id := v.Get("user_id"); id.Type == gjson.String && w.o.Extended {
-			w.t.stringMember("user", id.Str)
+			w.t.StringMember("user", id.Str)
 		}
 	case "service_tier":
 		if v.Str == "standard_only" {
-			w.t.stringMember("service_tier", "default")
+			w.t.StringMember("service_tier", "default")
 		}
 	default: // cache_control, container, context_management, betas to come
 		w.drop(name)
@@ -103,16 +105,16 @@ func (w *messagesReader) thinking(v, root gjson.Result) error {
 	if w.o.Extended {
 		switch kind {
 		case "adaptive", "enabled", "disabled":
-			w.t.key("thinking")
-			w.t.object()
-			w.t.stringMember("type", kind)
+			w.t.Key("thinking")
+			w.t.Object()
+			w.t.StringMember("type", kind)
 			if b := v.Get("budget_tokens"); b.Type == gjson.Number {
-				w.t.rawMember("budget_tokens", b.Raw)
+				w.t.RawMember("budget_tokens", b.Raw)
 			}
 			if d := v.Get("display"); d.Str == "summarized" || d.Str == "omitted" {
-				w.t.stringMember("display", d.Str)
+				w.t.StringMember("display", d.Str)
 			}
-			w.t.endObject()
+			w.t.EndObject()
 		default:
 			w.drop("thinking")
 		}
@@ -124,11 +126,11 @@ func (w *messagesReader) thinking(v, root gjson.Result) error {
 	switch budget := v.Get("budget_tokens").Int(); {
 	case kind != "enabled": // adaptive: the model's own default
 	case budget <= 2048:
-		w.t.stringMember("reasoning_effort", "low")
+		w.t.StringMember("reasoning_effort", "low")
 	case budget <= 8192:
-		w.t.stringMember("reasoning_effort", "medium")
+		w.t.StringMember("reasoning_effort", "medium")
 	default:
-		w.t.stringMember("reasoning_effort", "high")
+		w.t.StringMember("reasoning_effort", "high")
 	}
 	return nil
 }
@@ -144,7 +146,7 @@ func (w *messagesReader) outputConfig(v gjson.Result) error {
 			if effort == "max" && !w.o.Extended {
 				effort = "xhigh"
 			}
-			w.t.stringMember("reasoning_effort", effort)
+			w.t.StringMember("reasoning_effort", effort)
 		case "format":
 			if e.Get("type").Str != "json_schema" {
 				return within(name+".type", refusef("expected json_schema"))
@@ -152,14 +154,14 @@ func (w *messagesReader) outputConfig(v gjson.Result) error {
 			if err := within(name+".schema", wantObject(e.Get("schema"))); err != nil {
 				return err
 			}
-			w.t.openObject("response_format")
-			w.t.stringMember("type", "json_schema")
-			w.t.openObject("json_schema")
-			w.t.stringMember("name", "answer")
-			w.t.rawMember("schema", e.Get("schema").Raw)
-			w.t.rawMember("strict", "true")
-			w.t.endObject()
-			w.t.endObject()
+			w.t.OpenObject("response_format")
+			w.t.StringMember("type", "json_schema")
+			w.t.OpenObject("json_schema")
+			w.t.StringMember("name", "answer")
+			w.t.RawMember("schema", e.Get("schema").Raw)
+			w.t.RawMember("strict", "true")
+			w.t.EndObject()
+			w.t.EndObject()
 		default:
 			w.drop("output_config." + name)
 		}
@@ -179,8 +181,8 @@ var clientTools = []struct{ prefix, description, schema string }{
 }
 
 func (w *messagesReader) tools(v gjson.Result) error {
-	var list jsonText
-	list.array()
+	var list rawjson.Writer
+	list.Array()
 	err := eachElement(v, func(i int, e gjson.Result) error {
 		if err := wantObject(e); err != nil {
 			return err
@@ -205,41 +207,41 @@ func (w *messagesReader) tools(v gjson.Result) error {
 		w.drop("tools." + kind) // runs at Anthropic
 		return nil
 	})
-	list.endArray()
+	list.EndArray()
 	if len(list) > 2 {
-		w.t.rawMember("tools", string(list))
+		w.t.RawMember("tools", string(list))
 	}
 	return err
 }
 
-func (w *messagesReader) tool(t *jsonText, name, description, schema string, e gjson.Result) {
-	t.object()
-	t.stringMember("type", "function")
-	t.openObject("function")
-	t.stringMember("name", name)
+func (w *messagesReader) tool(t *rawjson.Writer, name, description, schema string, e gjson.Result) {
+	t.Object()
+	t.StringMember("type", "function")
+	t.OpenObject("function")
+	t.StringMember("name", name)
 	if description != "" {
-		t.stringMember("description", description)
+		t.StringMember("description", description)
 	}
-	t.rawMember("parameters", schema)
+	t.RawMember("parameters", schema)
 	if e.Get("strict").Bool() {
-		t.rawMember("strict", "true")
+		t.RawMember("strict", "true")
 	}
-	t.endObject()
+	t.EndObject()
 	w.cache(t, e)
-	t.endObject()
+	t.EndObject()
 }
 
 // cache carries a cache point on, without what only Anthropic knows of it.
-func (w *messagesReader) cache(t *jsonText, e gjson.Result) {
+func (w *messagesReader) cache(t *rawjson.Writer, e gjson.Result) {
 	c := e.Get("cache_control")
 	if !w.o.Extended || !c.IsObject() {
 		return
 	}
 	if ttl := c.Get("ttl").Str; ttl == "1h" {
-		t.rawMember("cache_control", `{"type":"ephemeral","ttl":"1h"}`)
+		t.RawMember("cache_control", `{"type":"ephemeral","ttl":"1h"}`)
 		return
 	}
-	t.rawMember("cache_control", `{"type":"ephemeral"}`)
+	t.RawMember("cache_control", `{"type":"ephemeral"}`)
 }
 
 func (w *messagesReader) toolChoice(v gjson.Result) error {
@@ -249,30 +251,30 @@ func (w *messagesReader) toolChoice(v gjson.Result) error {
 	}
 	switch kind {
 	case "any":
-		w.t.stringMember("tool_choice", "required")
+		w.t.StringMember("tool_choice", "required")
 	case "tool":
 		name := v.Get("name")
 		if name.Type != gjson.String {
 			return within("name", missing("the tool's name"))
 		}
-		w.t.openObject("tool_choice")
-		w.t.stringMember("type", "function")
-		w.t.openObject("function")
-		w.t.stringMember("name", name.Str)
-		w.t.endObject()
-		w.t.endObject()
+		w.t.OpenObject("tool_choice")
+		w.t.StringMember("type", "function")
+		w.t.OpenObject("function")
+		w.t.StringMember("name", name.Str)
+		w.t.EndObject()
+		w.t.EndObject()
 	default:
-		w.t.stringMember("tool_choice", kind)
+		w.t.StringMember("tool_choice", kind)
 	}
 	if v.Get("disable_parallel_tool_use").Bool() && kind != "none" {
-		w.t.rawMember("parallel_tool_calls", "false")
+		w.t.RawMember("parallel_tool_calls", "false")
 	}
 	return nil
 }
 
 // messages writes the system text and the turns.
 func (w *messagesReader) messages(system, v gjson.Result) error {
-	w.t.openArray("messages")
+	w.t.OpenArray("messages")
 	if err := w.system(system); err != nil {
 		return err
 	}
@@ -296,7 +298,7 @@ func (w *messagesReader) messages(system, v gjson.Result) error {
 		}
 		return within("content", w.user(content))
 	})
-	w.t.endArray()
+	w.t.EndArray()
 	return err
 }
 
@@ -321,15 +323,15 @@ func (w *messagesReader) system(v gjson.Result) error {
 	} else if v.Type != gjson.String {
 		return wrongType(v, "a string or an array of text blocks")
 	}
-	w.t.object()
-	w.t.stringMember("role", "system")
-	w.t.key("content")
+	w.t.Object()
+	w.t.StringMember("role", "system")
+	w.t.Key("content")
 	if v.Type == gjson.String {
-		w.t.string(v.Str)
+		w.t.String(v.Str)
 	} else if err := w.parts(blocks); err != nil {
 		return err
 	}
-	w.t.endObject()
+	w.t.EndObject()
 	return nil
 }
 
@@ -337,16 +339,16 @@ func (w *messagesReader) system(v gjson.Result) error {
 // a single plain text is all there is.
 func (w *messagesReader) parts(blocks []gjson.Result) error {
 	if len(blocks) == 1 && blocks[0].Get("type").Str == "text" && !(w.o.Extended && blocks[0].Get("cache_control").Exists()) {
-		w.t.string(blocks[0].Get("text").Str)
+		w.t.String(blocks[0].Get("text").Str)
 		return nil
 	}
-	w.t.array()
+	w.t.Array()
 	for i, b := range blocks {
 		if err := w.part(b); err != nil {
 			return within("["+strconv.Itoa(i)+"]", err)
 		}
 	}
-	w.t.endArray()
+	w.t.EndArray()
 	return nil
 }
 
@@ -363,13 +365,13 @@ func (w *messagesReader) part(b gjson.Result) error {
 		if err != nil {
 			return within("source", err)
 		}
-		w.t.object()
-		w.t.stringMember("type", "image_url")
-		w.t.openObject("image_url")
-		w.t.stringMember("url", url)
-		w.t.endObject()
+		w.t.Object()
+		w.t.StringMember("type", "image_url")
+		w.t.OpenObject("image_url")
+		w.t.StringMember("url", url)
+		w.t.EndObject()
 		w.cache(&w.t, b)
-		w.t.endObject()
+		w.t.EndObject()
 	case "document":
 		return within("source", w.document(b))
 	case "search_result":
@@ -381,11 +383,11 @@ func (w *messagesReader) part(b gjson.Result) error {
 }
 
 func (w *messagesReader) text(s string, b gjson.Result) {
-	w.t.object()
-	w.t.stringMember("type", "text")
-	w.t.stringMember("text", s)
+	w.t.Object()
+	w.t.StringMember("type", "text")
+	w.t.StringMember("text", s)
 	w.cache(&w.t, b)
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 func searchResultText(b gjson.Result) string {
@@ -427,14 +429,14 @@ func (w *messagesReader) document(b gjson.Result) error {
 		if title == "" {
 			title = "document.pdf"
 		}
-		w.t.object()
-		w.t.stringMember("type", "file")
-		w.t.openObject("file")
-		w.t.stringMember("filename", title)
-		w.t.stringMember("file_data", url)
-		w.t.endObject()
+		w.t.Object()
+		w.t.StringMember("type", "file")
+		w.t.OpenObject("file")
+		w.t.StringMember("filename", title)
+		w.t.StringMember("file_data", url)
+		w.t.EndObject()
 		w.cache(&w.t, b)
-		w.t.endObject()
+		w.t.EndObject()
 		return nil
 	}
 	return within("type", refusef("a document from %q cannot be sent to this model; send its data", s.Get("type").Str))
@@ -460,10 +462,10 @@ func sourceURL(s gjson.Result, mime string) (string, error) {
 // user writes a user's turn: tool results first, each a message of its own.
 func (w *messagesReader) user(v gjson.Result) error {
 	if v.Type == gjson.String {
-		w.t.object()
-		w.t.stringMember("role", "user")
-		w.t.stringMember("content", v.Str)
-		w.t.endObject()
+		w.t.Object()
+		w.t.StringMember("role", "user")
+		w.t.StringMember("content", v.Str)
+		w.t.EndObject()
 		return nil
 	}
 	var rest []gjson.Result
@@ -484,11 +486,11 @@ func (w *messagesReader) user(v gjson.Result) error {
 	if len(rest) == 0 {
 		return nil
 	}
-	w.t.object()
-	w.t.stringMember("role", "user")
-	w.t.key("content")
+	w.t.Object()
+	w.t.StringMember("role", "user")
+	w.t.Key("content")
 	err := w.parts(rest)
-	w.t.endObject()
+	w.t.EndObject()
 	return err
 }
 
@@ -518,29 +520,29 @@ func (w *messagesReader) toolResult(b gjson.Result) (media []gjson.Result, err e
 			media = append(media, c)
 		}
 	}
-	w.t.object()
-	w.t.stringMember("role", "tool")
-	w.t.stringMember("tool_call_id", id.Str)
-	w.t.key("content")
+	w.t.Object()
+	w.t.StringMember("role", "tool")
+	w.t.StringMember("tool_call_id", id.Str)
+	w.t.Key("content")
 	switch {
 	case content.Type == gjson.String:
-		w.t.string(prefix + content.Str)
+		w.t.String(prefix + content.Str)
 	case w.o.Extended && len(blocks) > 0 && prefix == "":
 		err = within("content", w.parts(blocks))
 	case w.o.Extended && len(blocks) > 0:
-		w.t.array()
+		w.t.Array()
 		w.text(prefix, gjson.Result{})
 		for i, c := range blocks {
 			if err == nil {
 				err = within("content["+strconv.Itoa(i)+"]", w.part(c))
 			}
 		}
-		w.t.endArray()
+		w.t.EndArray()
 	default:
-		w.t.string(prefix + joinTexts(blocks))
+		w.t.String(prefix + joinTexts(blocks))
 	}
 	w.cache(&w.t, b)
-	w.t.endObject()
+	w.t.EndObject()
 	return media, err
 }
 
@@ -559,10 +561,10 @@ func joinTexts(blocks []gjson.Result) string {
 // assistant writes the model's own turn.
 func (w *messagesReader) assistant(v gjson.Result) error {
 	if v.Type == gjson.String {
-		w.t.object()
-		w.t.stringMember("role", "assistant")
-		w.t.stringMember("content", v.Str)
-		w.t.endObject()
+		w.t.Object()
+		w.t.StringMember("role", "assistant")
+		w.t.StringMember("content", v.Str)
+		w.t.EndObject()
 		return nil
 	}
 	var texts, thoughts, calls []gjson.Result
@@ -583,11 +585,11 @@ func (w *messagesReader) assistant(v gjson.Result) error {
 	if len(texts)+len(calls) == 0 {
 		return nil // thoughts alone are nothing to go on from
 	}
-	w.t.object()
-	w.t.stringMember("role", "assistant")
-	w.t.key("content")
+	w.t.Object()
+	w.t.StringMember("role", "assistant")
+	w.t.Key("content")
 	if len(texts) == 0 {
-		w.t.raw("null")
+		w.t.Raw("null")
 	} else if w.o.Extended {
 		if err := w.parts(texts); err != nil {
 			return err
@@ -597,11 +599,11 @@ func (w *messagesReader) assistant(v gjson.Result) error {
 		for _, b := range texts {
 			all += b.Get("text").Str
 		}
-		w.t.string(all)
+		w.t.String(all)
 	}
 	w.thoughts(thoughts)
 	err := w.calls(calls)
-	w.t.endObject()
+	w.t.EndObject()
 	return err
 }
 
@@ -611,7 +613,7 @@ func (w *messagesReader) thoughts(blocks []gjson.Result) {
 	if !w.o.Extended {
 		return
 	}
-	var list jsonText
+	var list rawjson.Writer
 	for _, b := range blocks {
 		signed := b.Get("signature").Str
 		if b.Get("type").Str == "redacted_thinking" {
@@ -623,7 +625,7 @@ func (w *messagesReader) thoughts(blocks []gjson.Result) {
 		if IsSealed(signed) {
 			if open, ok := w.o.Seal.Open(w.o.Family, signed); ok {
 				for _, e := range gjson.ParseBytes(open).Array() {
-					list.raw(e.Raw)
+					list.Raw(e.Raw)
 				}
 			}
 			continue
@@ -634,28 +636,28 @@ func (w *messagesReader) thoughts(blocks []gjson.Result) {
 		writeThought(&list, b)
 	}
 	if len(list) > 0 {
-		w.t.rawMember("thinking_blocks", "["+string(list)+"]")
+		w.t.RawMember("thinking_blocks", "["+string(list)+"]")
 	}
 }
 
-func writeThought(t *jsonText, b gjson.Result) {
-	t.object()
+func writeThought(t *rawjson.Writer, b gjson.Result) {
+	t.Object()
 	if b.Get("type").Str == "redacted_thinking" {
-		t.stringMember("type", "redacted_thinking")
-		t.stringMember("data", b.Get("data").Str)
+		t.StringMember("type", "redacted_thinking")
+		t.StringMember("data", b.Get("data").Str)
 	} else {
-		t.stringMember("type", "thinking")
-		t.stringMember("thinking", b.Get("thinking").Str)
-		t.stringMember("signature", b.Get("signature").Str)
+		t.StringMember("type", "thinking")
+		t.StringMember("thinking", b.Get("thinking").Str)
+		t.StringMember("signature", b.Get("signature").Str)
 	}
-	t.endObject()
+	t.EndObject()
 }
 
 func (w *messagesReader) calls(calls []gjson.Result) error {
 	if len(calls) == 0 {
 		return nil
 	}
-	w.t.openArray("tool_calls")
+	w.t.OpenArray("tool_calls")
 	for _, c := range calls {
 		if c.Get("id").Str == "" || c.Get("name").Str == "" {
 			return missing("a tool_use block with id and name")
@@ -666,17 +668,17 @@ func (w *messagesReader) calls(calls []gjson.Result) error {
 		}
 		writeCall(&w.t, c.Get("id").Str, c.Get("name").Str, input)
 	}
-	w.t.endArray()
+	w.t.EndArray()
 	return nil
 }
 
-func writeCall(t *jsonText, id, name, arguments string) {
-	t.object()
-	t.stringMember("id", id)
-	t.stringMember("type", "function")
-	t.openObject("function")
-	t.stringMember("name", name)
-	t.stringMember("arguments", arguments)
-	t.endObject()
-	t.endObject()
+func writeCall(t *rawjson.Writer, id, name, arguments string) {
+	t.Object()
+	t.StringMember("id", id)
+	t.StringMember("type", "function")
+	t.OpenObject("function")
+	t.StringMember("name", name)
+	t.StringMember("arguments", arguments)
+	t.EndObject()
+	t.EndObject()
 }

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"github.com/inference-router/inference-router/internal/rawjson"
+
 	"strconv"
 )
 
@@ -10,14 +12,14 @@ type responsesWriter struct {
 	head AnswerHead
 
 	sequence int64
-	output   jsonText // the items so far
-	index    int64    // of the next item
+	output   rawjson.Writer // the items so far
+	index    int64          // of the next item
 	item     pieceKind
 	isOpen   bool
 	id       string
 	part     pieceKind // of a message: text or refusal
 	hasPart  bool
-	parts    jsonText // of a message: those that have ended
+	parts    rawjson.Writer // of a message: those that have ended
 	partIdx  int64
 	text     []byte // of the part, the summary, or the call's input
 	thought  signedThoughts
@@ -32,12 +34,12 @@ func newResponsesWriter(t *dialectStream, head AnswerHead) *responsesWriter {
 }
 
 // event begins an event.
-func (w *responsesWriter) event(name string) *jsonText {
+func (w *responsesWriter) event(name string) *rawjson.Writer {
 	t := &w.t.buf
 	w.t.events = append(w.t.events, event{name: name, from: len(*t), sequence: w.sequence})
 	*t = append(*t, `{"type":"`...)
 	*t = append(append(*t, name...), '"')
-	t.intMember("sequence_number", w.sequence)
+	t.IntMember("sequence_number", w.sequence)
 	w.sequence++
 	return t
 }
@@ -49,60 +51,60 @@ func (w *responsesWriter) send() {
 }
 
 // response is the answer as an object.
-func (w *responsesWriter) response(t *jsonText, status, reason string, u *Usage) {
-	t.object()
-	t.stringMember("id", w.head.ID)
-	t.stringMember("object", "response")
-	t.intMember("created_at", w.head.Created)
-	t.stringMember("status", status)
-	t.stringMember("model", w.head.Model)
-	t.key("completed_at")
+func (w *responsesWriter) response(t *rawjson.Writer, status, reason string, u *Usage) {
+	t.Object()
+	t.StringMember("id", w.head.ID)
+	t.StringMember("object", "response")
+	t.IntMember("created_at", w.head.Created)
+	t.StringMember("status", status)
+	t.StringMember("model", w.head.Model)
+	t.Key("completed_at")
 	if status == "completed" {
-		t.int(w.head.Created) // a pure package has no clock
+		t.Int(w.head.Created) // a pure package has no clock
 	} else {
-		t.raw("null")
+		t.Raw("null")
 	}
-	t.rawMember("error", "null")
-	t.key("incomplete_details")
+	t.RawMember("error", "null")
+	t.Key("incomplete_details")
 	if reason == "" {
-		t.raw("null")
+		t.Raw("null")
 	} else {
-		t.object()
-		t.stringMember("reason", reason)
-		t.endObject()
+		t.Object()
+		t.StringMember("reason", reason)
+		t.EndObject()
 	}
-	t.rawMember("output", "["+string(w.output)+"]")
-	t.comma()
+	t.RawMember("output", "["+string(w.output)+"]")
+	*t = append(*t, ',')
 	*t = append(*t, w.t.names.echo...)
-	t.key("usage")
-	t.responsesUsage(u)
-	t.endObject()
+	t.Key("usage")
+	writeResponsesUsage(t, u)
+	t.EndObject()
 }
 
-func (t *jsonText) responsesUsage(u *Usage) {
+func writeResponsesUsage(t *rawjson.Writer, u *Usage) {
 	if u == nil {
-		t.raw("null")
+		t.Raw("null")
 		return
 	}
-	t.object()
-	t.intMember("input_tokens", u.InputTokens)
-	t.openObject("input_tokens_details")
-	t.intMember("cached_tokens", u.CachedTokens)
-	t.intMember("cache_write_tokens", u.CacheWriteTokens)
-	t.endObject()
-	t.intMember("output_tokens", u.OutputTokens)
-	t.openObject("output_tokens_details")
-	t.intMember("reasoning_tokens", u.ReasoningTokens)
-	t.endObject()
-	t.intMember("total_tokens", u.InputTokens+u.OutputTokens)
-	t.endObject()
+	t.Object()
+	t.IntMember("input_tokens", u.InputTokens)
+	t.OpenObject("input_tokens_details")
+	t.IntMember("cached_tokens", u.CachedTokens)
+	t.IntMember("cache_write_tokens", u.CacheWriteTokens)
+	t.EndObject()
+	t.IntMember("output_tokens", u.OutputTokens)
+	t.OpenObject("output_tokens_details")
+	t.IntMember("reasoning_tokens", u.ReasoningTokens)
+	t.EndObject()
+	t.IntMember("total_tokens", u.InputTokens+u.OutputTokens)
+	t.EndObject()
 }
 
 func (w *responsesWriter) begin() {
 	w.t.created = w.head.ID
 	for _, name := range []string{"response.created", "response.in_progress"} {
 		t := w.event(name)
-		t.key("response")
+		t.Key("response")
 		w.response(t, "in_progress", "", nil)
 		w.send()
 	}
@@ -118,9 +120,9 @@ func (w *responsesWriter) piece(p piece) {
 		}
 		w.text = append(w.text, p.text...)
 		t := w.at(name, "content_index", w.partIdx)
-		t.stringMember("delta", p.text)
+		t.StringMember("delta", p.text)
 		if p.kind == pieceText {
-			t.rawMember("logprobs", "[]")
+			t.RawMember("logprobs", "[]")
 		}
 		w.send()
 	case pieceReasoning:
@@ -129,7 +131,7 @@ func (w *responsesWriter) piece(p piece) {
 			w.openSummary()
 		}
 		w.text = append(w.text, p.text...)
-		w.at("response.reasoning_summary_text.delta", "summary_index", w.partIdx).stringMember("delta", p.text)
+		w.at("response.reasoning_summary_text.delta", "summary_index", w.partIdx).StringMember("delta", p.text)
 		w.send()
 	case pieceSigned, pieceRedacted:
 		w.reasoning()
@@ -150,27 +152,27 @@ func (w *responsesWriter) piece(p piece) {
 }
 
 // at begins an event about the open item, with one more index.
-func (w *responsesWriter) at(name, index string, n int64) *jsonText {
+func (w *responsesWriter) at(name, index string, n int64) *rawjson.Writer {
 	t := w.event(name)
-	t.stringMember("item_id", w.id)
-	t.intMember("output_index", w.index)
+	t.StringMember("item_id", w.id)
+	t.IntMember("output_index", w.index)
 	if index != "" {
-		t.intMember(index, n)
+		t.IntMember(index, n)
 	}
 	return t
 }
 
 // added announces an item; write gives its members beside id.
-func (w *responsesWriter) added(kind pieceKind, prefix string, write func(t *jsonText)) {
+func (w *responsesWriter) added(kind pieceKind, prefix string, write func(t *rawjson.Writer)) {
 	w.isOpen, w.item, w.text, w.partIdx = true, kind, w.text[:0], 0
 	w.id = prefix + w.head.ID[min(len(w.head.ID), len("resp_")):] + strconv.FormatInt(w.index, 10)
 	t := w.event("response.output_item.added")
-	t.intMember("output_index", w.index)
-	t.key("item")
-	t.object()
-	t.stringMember("id", w.id)
+	t.IntMember("output_index", w.index)
+	t.Key("item")
+	t.Object()
+	t.StringMember("id", w.id)
 	write(t)
-	t.endObject()
+	t.EndObject()
 	w.send()
 }
 
@@ -179,11 +181,11 @@ func (w *responsesWriter) message(kind pieceKind) {
 	if !w.isOpen || w.item != pieceText {
 		w.close("completed")
 		w.parts, w.hasPart = w.parts[:0], false
-		w.added(pieceText, "msg_", func(t *jsonText) {
-			t.stringMember("type", "message")
-			t.stringMember("status", "in_progress")
-			t.stringMember("role", "assistant")
-			t.rawMember("content", "[]")
+		w.added(pieceText, "msg_", func(t *rawjson.Writer) {
+			t.StringMember("type", "message")
+			t.StringMember("status", "in_progress")
+			t.StringMember("role", "assistant")
+			t.RawMember("content", "[]")
 		})
 	}
 	if w.hasPart && w.part == kind {
@@ -192,23 +194,23 @@ func (w *responsesWriter) message(kind pieceKind) {
 	w.closePart()
 	w.part, w.hasPart, w.text = kind, true, w.text[:0]
 	t := w.at("response.content_part.added", "content_index", w.partIdx)
-	t.key("part")
-	t.responsesPart(kind, "")
+	t.Key("part")
+	writeResponsesPart(t, kind, "")
 	w.send()
 }
 
-func (t *jsonText) responsesPart(kind pieceKind, text string) {
-	t.object()
+func writeResponsesPart(t *rawjson.Writer, kind pieceKind, text string) {
+	t.Object()
 	if kind == pieceRefusal {
-		t.stringMember("type", "refusal")
-		t.stringMember("refusal", text)
+		t.StringMember("type", "refusal")
+		t.StringMember("refusal", text)
 	} else {
-		t.stringMember("type", "output_text")
-		t.stringMember("text", text)
-		t.rawMember("annotations", "[]")
-		t.rawMember("logprobs", "[]")
+		t.StringMember("type", "output_text")
+		t.StringMember("text", text)
+		t.RawMember("annotations", "[]")
+		t.RawMember("logprobs", "[]")
 	}
-	t.endObject()
+	t.EndObject()
 }
 
 func (w *responsesWriter) closePart() {
@@ -217,18 +219,18 @@ func (w *responsesWriter) closePart() {
 	}
 	text := string(w.text)
 	if w.part == pieceRefusal {
-		w.at("response.refusal.done", "content_index", w.partIdx).stringMember("refusal", text)
+		w.at("response.refusal.done", "content_index", w.partIdx).StringMember("refusal", text)
 	} else {
 		t := w.at("response.output_text.done", "content_index", w.partIdx)
-		t.stringMember("text", text)
-		t.rawMember("logprobs", "[]")
+		t.StringMember("text", text)
+		t.RawMember("logprobs", "[]")
 	}
 	w.send()
 	t := w.at("response.content_part.done", "content_index", w.partIdx)
-	t.key("part")
-	t.responsesPart(w.part, text)
+	t.Key("part")
+	writeResponsesPart(t, w.part, text)
 	w.send()
-	w.parts.responsesPart(w.part, text)
+	writeResponsesPart(&w.parts, w.part, text)
 	w.hasPart = false
 	w.partIdx++
 }
@@ -240,15 +242,15 @@ func (w *responsesWriter) reasoning() {
 	}
 	w.close("completed")
 	w.parts, w.summary, w.thought = w.parts[:0], false, signedThoughts{}
-	w.added(pieceReasoning, "rs_", func(t *jsonText) {
-		t.stringMember("type", "reasoning")
-		t.rawMember("summary", "[]")
+	w.added(pieceReasoning, "rs_", func(t *rawjson.Writer) {
+		t.StringMember("type", "reasoning")
+		t.RawMember("summary", "[]")
 	})
 }
 
 func (w *responsesWriter) openSummary() {
 	w.summary, w.text = true, w.text[:0]
-	w.at("response.reasoning_summary_part.added", "summary_index", w.partIdx).rawMember("part", `{"type":"summary_text","text":""}`)
+	w.at("response.reasoning_summary_part.added", "summary_index", w.partIdx).RawMember("part", `{"type":"summary_text","text":""}`)
 	w.send()
 }
 
@@ -258,18 +260,18 @@ func (w *responsesWriter) closeSummary() {
 	}
 	w.summary = false
 	text := string(w.text)
-	w.at("response.reasoning_summary_text.done", "summary_index", w.partIdx).stringMember("text", text)
+	w.at("response.reasoning_summary_text.done", "summary_index", w.partIdx).StringMember("text", text)
 	w.send()
 	t := w.at("response.reasoning_summary_part.done", "summary_index", w.partIdx)
-	t.openObject("part")
-	t.stringMember("type", "summary_text")
-	t.stringMember("text", text)
-	t.endObject()
+	t.OpenObject("part")
+	t.StringMember("type", "summary_text")
+	t.StringMember("text", text)
+	t.EndObject()
 	w.send()
-	w.parts.object()
-	w.parts.stringMember("type", "summary_text")
-	w.parts.stringMember("text", text)
-	w.parts.endObject()
+	w.parts.Object()
+	w.parts.StringMember("type", "summary_text")
+	w.parts.StringMember("text", text)
+	w.parts.EndObject()
 	w.partIdx++
 }
 
@@ -281,11 +283,11 @@ func (w *responsesWriter) openCall(p piece) {
 	if w.t.names.custom[p.name] {
 		prefix = "ctc_"
 	}
-	w.added(pieceCall, prefix, func(t *jsonText) { w.callItem(t, "", "in_progress") })
+	w.added(pieceCall, prefix, func(t *rawjson.Writer) { w.callItem(t, "", "in_progress") })
 }
 
 // callItem writes the members of the open call.
-func (w *responsesWriter) callItem(t *jsonText, input, status string) {
+func (w *responsesWriter) callItem(t *rawjson.Writer, input, status string) {
 	n := w.t.names
 	name, namespace := w.call.name, ""
 	if ns, ok := n.namespace[name]; ok {
@@ -294,32 +296,32 @@ func (w *responsesWriter) callItem(t *jsonText, input, status string) {
 	kind := n.kinds[w.call.name]
 	switch {
 	case kind == "tool_search":
-		t.stringMember("type", "tool_search_call")
-		t.stringMember("call_id", w.call.id)
-		t.stringMember("execution", "client")
-		t.rawMember("arguments", toolInput(input))
+		t.StringMember("type", "tool_search_call")
+		t.StringMember("call_id", w.call.id)
+		t.StringMember("execution", "client")
+		t.RawMember("arguments", toolInput(input))
 	case kind != "":
-		t.stringMember("type", kind+"_call")
-		t.stringMember("call_id", w.call.id)
-		t.rawMember(localTools[kind].member, w.action(kind, input))
+		t.StringMember("type", kind+"_call")
+		t.StringMember("call_id", w.call.id)
+		t.RawMember(localTools[kind].member, w.action(kind, input))
 	case n.custom[w.call.name]:
-		t.stringMember("type", "custom_tool_call")
-		t.stringMember("call_id", w.call.id)
-		t.stringMember("name", name)
+		t.StringMember("type", "custom_tool_call")
+		t.StringMember("call_id", w.call.id)
+		t.StringMember("name", name)
 		if input != "" {
 			input = customInput(input)
 		}
-		t.stringMember("input", input)
+		t.StringMember("input", input)
 	default:
-		t.stringMember("type", "function_call")
-		t.stringMember("call_id", w.call.id)
-		t.stringMember("name", name)
-		t.stringMember("arguments", input)
+		t.StringMember("type", "function_call")
+		t.StringMember("call_id", w.call.id)
+		t.StringMember("name", name)
+		t.StringMember("arguments", input)
 	}
 	if namespace != "" {
-		t.stringMember("namespace", namespace)
+		t.StringMember("namespace", namespace)
 	}
-	t.stringMember("status", status)
+	t.StringMember("status", status)
 }
 
 // action is the input of a call of one of the local tools; before it is known
@@ -345,7 +347,7 @@ func (w *responsesWriter) plainCall() bool {
 func (w *responsesWriter) arguments(s string) {
 	w.text = append(w.text, s...)
 	if w.plainCall() {
-		w.at("response.function_call_arguments.delta", "", 0).stringMember("delta", s)
+		w.at("response.function_call_arguments.delta", "", 0).StringMember("delta", s)
 		w.send()
 	}
 }
@@ -355,33 +357,33 @@ func (w *responsesWriter) close(status string) {
 	if !w.isOpen {
 		return
 	}
-	var item jsonText
-	item.object()
-	item.stringMember("id", w.id)
+	var item rawjson.Writer
+	item.Object()
+	item.StringMember("id", w.id)
 	switch w.item {
 	case pieceText:
 		w.closePart()
-		item.stringMember("type", "message")
-		item.stringMember("status", status)
-		item.stringMember("role", "assistant")
-		item.rawMember("content", "["+string(w.parts)+"]")
+		item.StringMember("type", "message")
+		item.StringMember("status", status)
+		item.StringMember("role", "assistant")
+		item.RawMember("content", "["+string(w.parts)+"]")
 	case pieceReasoning:
 		w.closeSummary()
-		item.stringMember("type", "reasoning")
-		item.rawMember("summary", "["+string(w.parts)+"]")
+		item.StringMember("type", "reasoning")
+		item.RawMember("summary", "["+string(w.parts)+"]")
 		if s := w.thought.sealed(w.t.names); s != "" {
-			item.stringMember("encrypted_content", s)
+			item.StringMember("encrypted_content", s)
 		}
 	default:
 		w.endArguments()
 		w.callItem(&item, string(w.text), status)
 	}
-	item.endObject()
+	item.EndObject()
 	t := w.event("response.output_item.done")
-	t.intMember("output_index", w.index)
-	t.rawMember("item", string(item))
+	t.IntMember("output_index", w.index)
+	t.RawMember("item", string(item))
 	w.send()
-	w.output.raw(string(item))
+	w.output.Raw(string(item))
 	w.index++
 	w.isOpen = false
 }
@@ -391,9 +393,9 @@ func (w *responsesWriter) endArguments() {
 	switch {
 	case w.t.names.custom[w.call.name]:
 		text := customInput(input)
-		w.at("response.custom_tool_call_input.delta", "", 0).stringMember("delta", text)
+		w.at("response.custom_tool_call_input.delta", "", 0).StringMember("delta", text)
 		w.send()
-		w.at("response.custom_tool_call_input.done", "", 0).stringMember("input", text)
+		w.at("response.custom_tool_call_input.done", "", 0).StringMember("input", text)
 		w.send()
 	case w.plainCall():
 		t := w.at("response.function_call_arguments.done", "", 0)
@@ -401,8 +403,8 @@ func (w *responsesWriter) endArguments() {
 		if ns, ok := w.t.names.namespace[name]; ok {
 			name = ns[1]
 		}
-		t.stringMember("name", name)
-		t.stringMember("arguments", input)
+		t.StringMember("name", name)
+		t.StringMember("arguments", input)
 		w.send()
 	}
 }
@@ -411,7 +413,7 @@ func (w *responsesWriter) end(finish string, u *Usage) {
 	status, reason := responsesStatus(finish)
 	w.close(status)
 	t := w.event("response." + status)
-	t.key("response")
+	t.Key("response")
 	from := len(*t)
 	w.response(t, status, reason, u)
 	w.object = string((*t)[from:])

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"github.com/inference-router/inference-router/internal/rawjson"
+
 	"slices"
 	"strconv"
 	"strings"
@@ -12,11 +14,11 @@ import (
 // request.
 type responsesReader struct {
 	o       ChatOptions
-	t       jsonText
+	t       rawjson.Writer
 	dropped []string
 	names   *dialectNames
 
-	tools   jsonText // chat tools so far
+	tools   rawjson.Writer // chat tools so far
 	known   map[string]bool
 	allowed map[string]bool // by allowed_tools; nil means all
 	effort  string
@@ -26,7 +28,7 @@ type responsesReader struct {
 	// The assistant's message at hand: consecutive items of the model are one
 	// turn.
 	texts, refusals []string
-	thoughts, calls jsonText
+	thoughts, calls rawjson.Writer
 	isOpen          bool
 }
 
@@ -34,8 +36,8 @@ type responsesReader struct {
 func responsesToChat(body []byte, o ChatOptions) ([]byte, []string, *dialectNames, error) {
 	root := gjson.ParseBytes(body)
 	w := responsesReader{o: o, known: map[string]bool{}, names: newResponsesNames(root)}
-	w.t = make(jsonText, 0, len(body)+512)
-	w.t.object()
+	w.t = make(rawjson.Writer, 0, len(body)+512)
+	w.t.Object()
 	if err := w.fields(root); err != nil {
 		return nil, nil, nil, err
 	}
@@ -49,13 +51,13 @@ func responsesToChat(body []byte, o ChatOptions) ([]byte, []string, *dialectName
 		return nil, nil, nil, err
 	}
 	if len(w.tools) > 0 {
-		w.t.rawMember("tools", "["+string(w.tools)+"]")
+		w.t.RawMember("tools", "["+string(w.tools)+"]")
 	}
 	w.settings()
 	if err := w.responseFormat(); err != nil {
 		return nil, nil, nil, within("text.format", err)
 	}
-	w.t.endObject()
+	w.t.EndObject()
 	return w.t, w.dropped, w.names, nil
 }
 
@@ -93,13 +95,13 @@ func (w *responsesReader) field(name string, v gjson.Result) error {
 	switch name {
 	case "model", "stream", "temperature", "top_p", "presence_penalty", "frequency_penalty", "user", "safety_identifier",
 		"metadata", "parallel_tool_calls", "service_tier", "usage":
-		w.t.rawMember(name, v.Raw)
+		w.t.RawMember(name, v.Raw)
 	case "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options":
 		if w.o.Extended || name == "prompt_cache_key" && w.o.Family == "openai" {
-			w.t.rawMember(name, v.Raw)
+			w.t.RawMember(name, v.Raw)
 		}
 	case "max_output_tokens":
-		w.t.rawMember("max_tokens", v.Raw)
+		w.t.RawMember("max_tokens", v.Raw)
 	case "input", "tools", "tool_choice", "instructions", "include", "max_tool_calls":
 	case "stream_options", "store":
 		if name == "store" && v.Type == gjson.True {
@@ -163,12 +165,12 @@ func (w *responsesReader) reasoning(v gjson.Result) error {
 // settings writes what an item of the input may have changed.
 func (w *responsesReader) settings() {
 	if w.effort != "" {
-		w.t.stringMember("reasoning_effort", w.effort)
+		w.t.StringMember("reasoning_effort", w.effort)
 	}
 	switch {
 	case w.verbose == "" || w.verbose == "medium":
 	case w.o.Family == "openai":
-		w.t.stringMember("verbosity", w.verbose)
+		w.t.StringMember("verbosity", w.verbose)
 	default:
 		w.drop("text.verbosity")
 	}
@@ -185,21 +187,21 @@ func (w *responsesReader) responseFormat() error {
 	}
 	switch kind {
 	case "json_object":
-		w.t.rawMember("response_format", `{"type":"json_object"}`)
+		w.t.RawMember("response_format", `{"type":"json_object"}`)
 	case "json_schema":
 		if err := within("schema", wantObject(f.Get("schema"))); err != nil {
 			return err
 		}
-		w.t.openObject("response_format")
-		w.t.stringMember("type", kind)
-		w.t.openObject("json_schema")
+		w.t.OpenObject("response_format")
+		w.t.StringMember("type", kind)
+		w.t.OpenObject("json_schema")
 		for _, name := range []string{"name", "description", "schema", "strict"} {
 			if v := f.Get(name); v.Exists() && v.Type != gjson.Null {
-				w.t.rawMember(name, v.Raw)
+				w.t.RawMember(name, v.Raw)
 			}
 		}
-		w.t.endObject()
-		w.t.endObject()
+		w.t.EndObject()
+		w.t.EndObject()
 	}
 	return nil
 }
@@ -300,19 +302,19 @@ func (w *responsesReader) add(name, description, schema, strict string) {
 	}
 	w.known[name] = true
 	t := &w.tools
-	t.object()
-	t.stringMember("type", "function")
-	t.openObject("function")
-	t.stringMember("name", name)
+	t.Object()
+	t.StringMember("type", "function")
+	t.OpenObject("function")
+	t.StringMember("name", name)
 	if description != "" {
-		t.stringMember("description", description)
+		t.StringMember("description", description)
 	}
-	t.rawMember("parameters", schema)
+	t.RawMember("parameters", schema)
 	if strict != "" {
-		t.rawMember("strict", strict)
+		t.RawMember("strict", strict)
 	}
-	t.endObject()
-	t.endObject()
+	t.EndObject()
+	t.EndObject()
 }
 
 // choice translates tool_choice.
@@ -325,7 +327,7 @@ func (w *responsesReader) choice(v gjson.Result) error {
 		if err := readOneOf(&mode, v, "none", "auto", "required"); err != nil {
 			return err
 		}
-		w.t.stringMember("tool_choice", mode)
+		w.t.StringMember("tool_choice", mode)
 		return nil
 	}
 	switch kind := v.Get("type").Str; kind {
@@ -338,7 +340,7 @@ func (w *responsesReader) choice(v gjson.Result) error {
 		for _, e := range v.Get("tools").Array() {
 			w.allowed[orElse(e.Get("name").Str, e.Get("type").Str)] = true
 		}
-		w.t.stringMember("tool_choice", orElse(v.Get("mode").Str, "auto"))
+		w.t.StringMember("tool_choice", orElse(v.Get("mode").Str, "auto"))
 	case "":
 		return wrongType(v, "a string or an object with a type")
 	default:
@@ -348,17 +350,17 @@ func (w *responsesReader) choice(v gjson.Result) error {
 }
 
 func (w *responsesReader) force(name string) {
-	w.t.openObject("tool_choice")
-	w.t.stringMember("type", "function")
-	w.t.openObject("function")
-	w.t.stringMember("name", name)
-	w.t.endObject()
-	w.t.endObject()
+	w.t.OpenObject("tool_choice")
+	w.t.StringMember("type", "function")
+	w.t.OpenObject("function")
+	w.t.StringMember("name", name)
+	w.t.EndObject()
+	w.t.EndObject()
 }
 
 // input writes the conversation.
 func (w *responsesReader) input(root gjson.Result) error {
-	w.t.openArray("messages")
+	w.t.OpenArray("messages")
 	if v := root.Get("instructions"); v.Exists() && v.Type != gjson.Null {
 		if err := within("instructions", readString(new(string), v)); err != nil {
 			return err
@@ -368,7 +370,7 @@ func (w *responsesReader) input(root gjson.Result) error {
 	v := root.Get("input")
 	if v.Type == gjson.String {
 		w.plain("user", v.Str)
-		w.t.endArray()
+		w.t.EndArray()
 		return nil
 	}
 	err := eachElement(v, func(i int, e gjson.Result) error {
@@ -378,15 +380,15 @@ func (w *responsesReader) input(root gjson.Result) error {
 		return w.item(e)
 	})
 	w.closeTurn()
-	w.t.endArray()
+	w.t.EndArray()
 	return within("input", err)
 }
 
 func (w *responsesReader) plain(role, text string) {
-	w.t.object()
-	w.t.stringMember("role", role)
-	w.t.stringMember("content", text)
-	w.t.endObject()
+	w.t.Object()
+	w.t.StringMember("role", role)
+	w.t.StringMember("content", text)
+	w.t.EndObject()
 }
 
 // hostedItems are records of work that was done at OpenAI.
@@ -428,7 +430,7 @@ func (w *responsesReader) item(e gjson.Result) error {
 		if err := within("tools", w.tool("input", e.Get("tools"), "")); err != nil {
 			return err
 		}
-		w.toolMessage(e.Get("call_id").Str, func() { w.t.string(orElse(e.Get("tools").Raw, "[]")) })
+		w.toolMessage(e.Get("call_id").Str, func() { w.t.String(orElse(e.Get("tools").Raw, "[]")) })
 	case "additional_tools":
 		return within("tools", w.tool("input", e.Get("tools"), ""))
 	case "reasoning":
@@ -479,7 +481,7 @@ func (w *responsesReader) reasoningItem(e gjson.Result) {
 	}
 	w.isOpen = true
 	for _, b := range gjson.ParseBytes(open).Array() {
-		w.thoughts.raw(b.Raw)
+		w.thoughts.Raw(b.Raw)
 	}
 }
 
@@ -511,11 +513,11 @@ func (w *responsesReader) output(e, id, output gjson.Result) error {
 	}
 	w.closeTurn()
 	if output.Type == gjson.String {
-		w.toolMessage(id.Str, func() { w.t.string(output.Str) })
+		w.toolMessage(id.Str, func() { w.t.String(output.Str) })
 		return nil
 	}
 	if !output.IsArray() {
-		w.toolMessage(id.Str, func() { w.t.string(output.Raw) })
+		w.toolMessage(id.Str, func() { w.t.String(output.Raw) })
 		return nil
 	}
 	var texts []string
@@ -532,7 +534,7 @@ func (w *responsesReader) output(e, id, output gjson.Result) error {
 	}
 	text := strings.Join(texts, "\n")
 	if !w.o.Extended || len(media) == 0 {
-		w.toolMessage(id.Str, func() { w.t.string(text) })
+		w.toolMessage(id.Str, func() { w.t.String(text) })
 		if len(media) > 0 {
 			return within("output", w.userParts(media))
 		}
@@ -540,7 +542,7 @@ func (w *responsesReader) output(e, id, output gjson.Result) error {
 	}
 	var err error
 	w.toolMessage(id.Str, func() {
-		w.t.array()
+		w.t.Array()
 		if text != "" {
 			w.textPart(text)
 		}
@@ -549,18 +551,18 @@ func (w *responsesReader) output(e, id, output gjson.Result) error {
 				err = w.part(p)
 			}
 		}
-		w.t.endArray()
+		w.t.EndArray()
 	})
 	return within("output", err)
 }
 
 func (w *responsesReader) toolMessage(id string, content func()) {
-	w.t.object()
-	w.t.stringMember("role", "tool")
-	w.t.stringMember("tool_call_id", id)
-	w.t.key("content")
+	w.t.Object()
+	w.t.StringMember("role", "tool")
+	w.t.StringMember("tool_call_id", id)
+	w.t.Key("content")
 	content()
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 // messageItem writes a message, or adds what the model said to its turn.
@@ -623,53 +625,53 @@ func (w *responsesReader) closeTurn() {
 	said := len(w.texts)+len(w.refusals) > 0 || len(w.calls) > 0
 	if w.isOpen && said {
 		t := &w.t
-		t.object()
-		t.stringMember("role", "assistant")
-		t.key("content")
+		t.Object()
+		t.StringMember("role", "assistant")
+		t.Key("content")
 		if len(w.texts) == 0 {
-			t.raw("null")
+			t.Raw("null")
 		} else {
-			t.string(strings.Join(w.texts, ""))
+			t.String(strings.Join(w.texts, ""))
 		}
 		if len(w.refusals) > 0 {
-			t.stringMember("refusal", strings.Join(w.refusals, ""))
+			t.StringMember("refusal", strings.Join(w.refusals, ""))
 		}
 		if len(w.thoughts) > 0 {
-			t.rawMember("thinking_blocks", "["+string(w.thoughts)+"]")
+			t.RawMember("thinking_blocks", "["+string(w.thoughts)+"]")
 		}
 		if len(w.calls) > 0 {
-			t.rawMember("tool_calls", "["+string(w.calls)+"]")
+			t.RawMember("tool_calls", "["+string(w.calls)+"]")
 		}
-		t.endObject()
+		t.EndObject()
 	}
 	w.isOpen, w.texts, w.refusals, w.thoughts, w.calls = false, nil, nil, nil, nil
 }
 
 func (w *responsesReader) userParts(parts []gjson.Result) error {
-	w.t.object()
-	w.t.stringMember("role", "user")
-	w.t.key("content")
+	w.t.Object()
+	w.t.StringMember("role", "user")
+	w.t.Key("content")
 	if len(parts) == 1 && parts[0].Get("text").Type == gjson.String && !parts[0].Get("prompt_cache_breakpoint").Exists() {
-		w.t.string(parts[0].Get("text").Str)
-		w.t.endObject()
+		w.t.String(parts[0].Get("text").Str)
+		w.t.EndObject()
 		return nil
 	}
-	w.t.array()
+	w.t.Array()
 	for i, p := range parts {
 		if err := w.part(p); err != nil {
 			return within("["+strconv.Itoa(i)+"]", err)
 		}
 	}
-	w.t.endArray()
-	w.t.endObject()
+	w.t.EndArray()
+	w.t.EndObject()
 	return nil
 }
 
 func (w *responsesReader) textPart(s string) {
-	w.t.object()
-	w.t.stringMember("type", "text")
-	w.t.stringMember("text", s)
-	w.t.endObject()
+	w.t.Object()
+	w.t.StringMember("type", "text")
+	w.t.StringMember("text", s)
+	w.t.EndObject()
 }
 
 // part writes one content part.
@@ -680,47 +682,47 @@ func (w *responsesReader) part(p gjson.Result) error {
 		if err := within("text", readString(new(string), p.Get("text"))); err != nil {
 			return err
 		}
-		t.object()
-		t.stringMember("type", "text")
-		t.stringMember("text", p.Get("text").Str)
+		t.Object()
+		t.StringMember("type", "text")
+		t.StringMember("text", p.Get("text").Str)
 		if b := p.Get("prompt_cache_breakpoint"); b.IsObject() && w.o.Extended {
-			t.rawMember("prompt_cache_breakpoint", b.Raw)
+			t.RawMember("prompt_cache_breakpoint", b.Raw)
 		}
-		t.endObject()
+		t.EndObject()
 	case "input_image":
 		url := p.Get("image_url")
 		if url.Type != gjson.String {
 			return within("image_url", refusef("files are not stored here; send the image as a URL or as data"))
 		}
-		t.object()
-		t.stringMember("type", "image_url")
-		t.openObject("image_url")
-		t.stringMember("url", url.Str)
+		t.Object()
+		t.StringMember("type", "image_url")
+		t.OpenObject("image_url")
+		t.StringMember("url", url.Str)
 		switch d := p.Get("detail").Str; d {
 		case "low", "high", "auto":
-			t.stringMember("detail", d)
+			t.StringMember("detail", d)
 		case "original":
-			t.stringMember("detail", "high")
+			t.StringMember("detail", "high")
 		}
-		t.endObject()
-		t.endObject()
+		t.EndObject()
+		t.EndObject()
 	case "input_file":
 		data := p.Get("file_data")
 		if data.Type != gjson.String {
 			return within("file_data", refusef("files are not stored or fetched here; send the file as data"))
 		}
-		t.object()
-		t.stringMember("type", "file")
-		t.openObject("file")
-		t.stringMember("filename", orElse(p.Get("filename").Str, "document.pdf"))
-		t.stringMember("file_data", data.Str)
-		t.endObject()
-		t.endObject()
+		t.Object()
+		t.StringMember("type", "file")
+		t.OpenObject("file")
+		t.StringMember("filename", orElse(p.Get("filename").Str, "document.pdf"))
+		t.StringMember("file_data", data.Str)
+		t.EndObject()
+		t.EndObject()
 	case "input_audio":
-		t.object()
-		t.stringMember("type", "input_audio")
-		t.rawMember("input_audio", orElse(p.Get("input_audio").Raw, "{}"))
-		t.endObject()
+		t.Object()
+		t.StringMember("type", "input_audio")
+		t.RawMember("input_audio", orElse(p.Get("input_audio").Raw, "{}"))
+		t.EndObject()
 	default:
 		return within("type", refusef("expected input_text, input_image, input_file or input_audio; got %q", kind))
 	}
@@ -729,8 +731,8 @@ func (w *responsesReader) part(p gjson.Result) error {
 
 // responsesEcho are the members of an answer that repeat its request.
 func responsesEcho(root gjson.Result) string {
-	var t jsonText
-	t.object()
+	var t rawjson.Writer
+	t.Object()
 	for _, m := range []struct{ name, absent string }{
 		{"instructions", "null"}, {"max_output_tokens", "null"}, {"max_tool_calls", "null"}, {"metadata", "{}"},
 		{"parallel_tool_calls", "true"}, {"previous_response_id", "null"}, {"prompt_cache_key", "null"},
@@ -739,24 +741,24 @@ func responsesEcho(root gjson.Result) string {
 	} {
 		v := root.Get(m.name)
 		if raw := v.Raw; v.Exists() && v.Type != gjson.Null {
-			t.rawMember(m.name, raw)
+			t.RawMember(m.name, raw)
 		} else {
-			t.rawMember(m.name, m.absent)
+			t.RawMember(m.name, m.absent)
 		}
 	}
-	t.rawMember("truncation", `"disabled"`)
-	t.rawMember("store", "false")
-	t.rawMember("background", "false")
-	t.stringMember("service_tier", "default")
-	t.openObject("text")
-	t.rawMember("format", orElse(root.Get("text.format").Raw, `{"type":"text"}`))
-	t.stringMember("verbosity", orElse(root.Get("text.verbosity").Str, "medium"))
-	t.endObject()
-	t.key("reasoning")
-	t.object()
+	t.RawMember("truncation", `"disabled"`)
+	t.RawMember("store", "false")
+	t.RawMember("background", "false")
+	t.StringMember("service_tier", "default")
+	t.OpenObject("text")
+	t.RawMember("format", orElse(root.Get("text.format").Raw, `{"type":"text"}`))
+	t.StringMember("verbosity", orElse(root.Get("text.verbosity").Str, "medium"))
+	t.EndObject()
+	t.Key("reasoning")
+	t.Object()
 	for _, name := range []string{"effort", "summary"} {
-		t.rawMember(name, orElse(root.Get("reasoning."+name).Raw, "null"))
+		t.RawMember(name, orElse(root.Get("reasoning."+name).Raw, "null"))
 	}
-	t.endObject()
+	t.EndObject()
 	return string(t[1:])
 }

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"github.com/inference-router/inference-router/internal/rawjson"
+
 	"iter"
 	"slices"
 	"strings"
@@ -33,8 +35,8 @@ type ResponsesRequest struct {
 func ToResponses(r *Request, o ResponsesOptions) (*ResponsesRequest, error) {
 	root := gjson.ParseBytes(r.Body)
 	w := chatToResponses{o: o, custom: map[string]bool{}, customIDs: map[string]bool{}}
-	w.t = make(jsonText, 0, len(r.Body)+256)
-	w.t.object()
+	w.t = make(rawjson.Writer, 0, len(r.Body)+256)
+	w.t.Object()
 	for _, e := range root.Get("tools").Array() {
 		if e.Get("type").Str == "custom" {
 			w.custom[e.Get("custom.name").Str] = true
@@ -59,7 +61,7 @@ func ToResponses(r *Request, o ResponsesOptions) (*ResponsesRequest, error) {
 // request.
 type chatToResponses struct {
 	o         ResponsesOptions
-	t         jsonText
+	t         rawjson.Writer
 	dropped   []string
 	custom    map[string]bool // tools with free text for input
 	customIDs map[string]bool // their calls so far
@@ -73,7 +75,7 @@ func (w *chatToResponses) field(name string, v gjson.Result) error {
 	switch name {
 	case "model", "stream", "temperature", "top_p", "user", "safety_identifier", "metadata", "parallel_tool_calls", "service_tier",
 		"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options":
-		w.t.rawMember(name, v.Raw)
+		w.t.RawMember(name, v.Raw)
 	case "max_tokens", "max_completion_tokens":
 		n, err := intValue(v, 1, 1<<31-1)
 		if err != nil {
@@ -124,76 +126,76 @@ func (w *chatToResponses) unsupported(name string, v gjson.Result) error {
 func (w *chatToResponses) finish() {
 	t := &w.t
 	if w.limit > 0 {
-		t.intMember("max_output_tokens", max(w.limit, 16))
+		t.IntMember("max_output_tokens", max(w.limit, 16))
 	}
 	if w.effort != "" {
-		t.openObject("reasoning")
-		t.stringMember("effort", w.effort)
+		t.OpenObject("reasoning")
+		t.StringMember("effort", w.effort)
 		if w.effort != "none" {
-			t.stringMember("summary", "auto")
+			t.StringMember("summary", "auto")
 		}
-		t.endObject()
+		t.EndObject()
 	}
 	if w.format.Exists() || w.verbosity.Exists() {
-		t.openObject("text")
+		t.OpenObject("text")
 		if w.verbosity.Exists() {
-			t.rawMember("verbosity", w.verbosity.Raw)
+			t.RawMember("verbosity", w.verbosity.Raw)
 		}
 		if w.format.Exists() {
 			w.formatMember()
 		}
-		t.endObject()
+		t.EndObject()
 	}
-	t.rawMember("store", "false")
-	t.rawMember("include", `["reasoning.encrypted_content"]`)
-	t.endObject()
+	t.RawMember("store", "false")
+	t.RawMember("include", `["reasoning.encrypted_content"]`)
+	t.EndObject()
 }
 
 func (w *chatToResponses) formatMember() {
 	t := &w.t
 	schema := w.format.Get("json_schema")
 	if !schema.IsObject() {
-		t.rawMember("format", w.format.Raw)
+		t.RawMember("format", w.format.Raw)
 		return
 	}
-	t.openObject("format")
-	t.stringMember("type", "json_schema")
+	t.OpenObject("format")
+	t.StringMember("type", "json_schema")
 	for _, name := range []string{"name", "description", "schema", "strict"} {
 		if v := schema.Get(name); v.Exists() {
-			t.rawMember(name, v.Raw)
+			t.RawMember(name, v.Raw)
 		}
 	}
-	t.endObject()
+	t.EndObject()
 }
 
 func (w *chatToResponses) tools(v gjson.Result) error {
-	w.t.openArray("tools")
+	w.t.OpenArray("tools")
 	err := eachElement(v, func(i int, e gjson.Result) error {
 		kind := e.Get("type").Str
 		f := e.Get(kind)
 		if kind != "function" && kind != "custom" || !f.IsObject() {
 			return within("type", refusef("expected function or custom"))
 		}
-		w.t.object()
-		w.t.stringMember("type", kind)
+		w.t.Object()
+		w.t.StringMember("type", kind)
 		for _, name := range []string{"name", "description", "parameters"} {
 			if p := f.Get(name); p.Exists() {
-				w.t.rawMember(name, p.Raw)
+				w.t.RawMember(name, p.Raw)
 			}
 		}
 		if kind == "function" {
 			if !f.Get("parameters").Exists() {
-				w.t.rawMember("parameters", `{"type":"object","properties":{}}`)
+				w.t.RawMember("parameters", `{"type":"object","properties":{}}`)
 			}
-			w.t.key("strict")
-			w.t.bool(f.Get("strict").Bool())
+			w.t.Key("strict")
+			w.t.Bool(f.Get("strict").Bool())
 		} else if format := f.Get("format"); format.Exists() {
 			w.customFormat(format)
 		}
-		w.t.endObject()
+		w.t.EndObject()
 		return nil
 	})
-	w.t.endArray()
+	w.t.EndArray()
 	return err
 }
 
@@ -201,42 +203,42 @@ func (w *chatToResponses) tools(v gjson.Result) error {
 func (w *chatToResponses) customFormat(v gjson.Result) {
 	g := v.Get("grammar")
 	if !g.IsObject() {
-		w.t.rawMember("format", v.Raw)
+		w.t.RawMember("format", v.Raw)
 		return
 	}
-	w.t.openObject("format")
-	w.t.stringMember("type", "grammar")
-	w.t.stringMember("syntax", g.Get("syntax").Str)
-	w.t.stringMember("definition", g.Get("definition").Str)
-	w.t.endObject()
+	w.t.OpenObject("format")
+	w.t.StringMember("type", "grammar")
+	w.t.StringMember("syntax", g.Get("syntax").Str)
+	w.t.StringMember("definition", g.Get("definition").Str)
+	w.t.EndObject()
 }
 
 func (w *chatToResponses) choice(v gjson.Result) {
 	if v.Type == gjson.String {
-		w.t.rawMember("tool_choice", v.Raw)
+		w.t.RawMember("tool_choice", v.Raw)
 		return
 	}
 	kind := v.Get("type").Str
-	w.t.openObject("tool_choice")
-	w.t.stringMember("type", kind)
+	w.t.OpenObject("tool_choice")
+	w.t.StringMember("type", kind)
 	if allowed := v.Get("allowed_tools"); kind == "allowed_tools" {
-		w.t.stringMember("mode", orElse(allowed.Get("mode").Str, "auto"))
-		w.t.openArray("tools")
+		w.t.StringMember("mode", orElse(allowed.Get("mode").Str, "auto"))
+		w.t.OpenArray("tools")
 		for _, e := range allowed.Get("tools").Array() {
-			w.t.object()
-			w.t.stringMember("type", e.Get("type").Str)
-			w.t.stringMember("name", e.Get(e.Get("type").Str+".name").Str)
-			w.t.endObject()
+			w.t.Object()
+			w.t.StringMember("type", e.Get("type").Str)
+			w.t.StringMember("name", e.Get(e.Get("type").Str+".name").Str)
+			w.t.EndObject()
 		}
-		w.t.endArray()
+		w.t.EndArray()
 	} else {
-		w.t.stringMember("name", v.Get(kind+".name").Str)
+		w.t.StringMember("name", v.Get(kind+".name").Str)
 	}
-	w.t.endObject()
+	w.t.EndObject()
 }
 
 func (w *chatToResponses) messages(v gjson.Result) error {
-	w.t.openArray("input")
+	w.t.OpenArray("input")
 	err := eachElement(v, func(i int, m gjson.Result) error {
 		content := m.Get("content")
 		switch role := m.Get("role").Str; role {
@@ -244,74 +246,74 @@ func (w *chatToResponses) messages(v gjson.Result) error {
 			if role == "system" {
 				role = "developer"
 			}
-			w.t.object()
-			w.t.stringMember("type", "message")
-			w.t.stringMember("role", role)
-			w.t.key("content")
+			w.t.Object()
+			w.t.StringMember("type", "message")
+			w.t.StringMember("role", role)
+			w.t.Key("content")
 			err := w.content(content)
-			w.t.endObject()
+			w.t.EndObject()
 			return within("content", err)
 		case "assistant":
 			return w.assistant(m)
 		case "tool":
 			id := m.Get("tool_call_id").Str
-			w.t.object()
+			w.t.Object()
 			if w.customIDs[id] {
-				w.t.stringMember("type", "custom_tool_call_output")
+				w.t.StringMember("type", "custom_tool_call_output")
 			} else {
-				w.t.stringMember("type", "function_call_output")
+				w.t.StringMember("type", "function_call_output")
 			}
-			w.t.stringMember("call_id", id)
-			w.t.key("output")
+			w.t.StringMember("call_id", id)
+			w.t.Key("output")
 			err := w.content(content)
-			w.t.endObject()
+			w.t.EndObject()
 			return within("content", err)
 		default:
 			return within("role", refusef("expected one of system, developer, user, assistant, tool; got %q", role))
 		}
 	})
-	w.t.endArray()
+	w.t.EndArray()
 	return err
 }
 
 // content writes a string or parts.
 func (w *chatToResponses) content(v gjson.Result) error {
 	if v.Type == gjson.String {
-		w.t.raw(v.Raw)
+		w.t.Raw(v.Raw)
 		return nil
 	}
-	w.t.array()
+	w.t.Array()
 	err := eachElement(v, func(i int, p gjson.Result) error {
 		t := &w.t
 		switch kind := p.Get("type").Str; kind {
 		case "text":
-			t.object()
-			t.stringMember("type", "input_text")
-			t.rawMember("text", orElse(p.Get("text").Raw, `""`))
-			t.endObject()
+			t.Object()
+			t.StringMember("type", "input_text")
+			t.RawMember("text", orElse(p.Get("text").Raw, `""`))
+			t.EndObject()
 		case "image_url":
-			t.object()
-			t.stringMember("type", "input_image")
-			t.rawMember("image_url", orElse(p.Get("image_url.url").Raw, `""`))
-			t.rawMember("detail", orElse(p.Get("image_url.detail").Raw, `"auto"`))
-			t.endObject()
+			t.Object()
+			t.StringMember("type", "input_image")
+			t.RawMember("image_url", orElse(p.Get("image_url.url").Raw, `""`))
+			t.RawMember("detail", orElse(p.Get("image_url.detail").Raw, `"auto"`))
+			t.EndObject()
 		case "file":
-			t.object()
-			t.stringMember("type", "input_file")
+			t.Object()
+			t.StringMember("type", "input_file")
 			for _, name := range []string{"file_data", "filename", "file_id"} {
 				if f := p.Get("file." + name); f.Exists() {
-					t.rawMember(name, f.Raw)
+					t.RawMember(name, f.Raw)
 				}
 			}
-			t.endObject()
+			t.EndObject()
 		case "input_audio":
-			t.raw(p.Raw)
+			t.Raw(p.Raw)
 		default:
 			return within("type", refusef("a part of type %q cannot be sent to this model", kind))
 		}
 		return nil
 	})
-	w.t.endArray()
+	w.t.EndArray()
 	return err
 }
 
@@ -329,36 +331,36 @@ func (w *chatToResponses) assistant(m gjson.Result) error {
 	}
 	t := &w.t
 	if text += m.Get("refusal").Str; text != "" {
-		t.object()
-		t.stringMember("type", "message")
-		t.stringMember("role", "assistant")
-		t.openArray("content")
-		t.object()
-		t.stringMember("type", "output_text")
-		t.stringMember("text", text)
-		t.rawMember("annotations", "[]")
-		t.endObject()
-		t.endArray()
-		t.endObject()
+		t.Object()
+		t.StringMember("type", "message")
+		t.StringMember("role", "assistant")
+		t.OpenArray("content")
+		t.Object()
+		t.StringMember("type", "output_text")
+		t.StringMember("text", text)
+		t.RawMember("annotations", "[]")
+		t.EndObject()
+		t.EndArray()
+		t.EndObject()
 	}
 	return eachElement(orArray(m.Get("tool_calls")), func(i int, c gjson.Result) error {
 		id, kind := c.Get("id").Str, orElse(c.Get("type").Str, "function")
 		f := c.Get(kind)
-		t.object()
+		t.Object()
 		name, arguments := f.Get("name").Str, f.Get("arguments").Str
 		if kind == "custom" || w.custom[name] {
 			w.customIDs[id] = true
-			t.stringMember("type", "custom_tool_call")
-			t.stringMember("call_id", id)
-			t.stringMember("name", name)
-			t.stringMember("input", orElse(f.Get("input").Str, arguments))
+			t.StringMember("type", "custom_tool_call")
+			t.StringMember("call_id", id)
+			t.StringMember("name", name)
+			t.StringMember("input", orElse(f.Get("input").Str, arguments))
 		} else {
-			t.stringMember("type", "function_call")
-			t.stringMember("call_id", id)
-			t.stringMember("name", name)
-			t.stringMember("arguments", orElse(arguments, "{}"))
+			t.StringMember("type", "function_call")
+			t.StringMember("call_id", id)
+			t.StringMember("name", name)
+			t.StringMember("arguments", orElse(arguments, "{}"))
 		}
-		t.endObject()
+		t.EndObject()
 		return nil
 	})
 }
@@ -375,7 +377,7 @@ func orArray(v gjson.Result) gjson.Result {
 func (w *chatToResponses) thought(b gjson.Result) {
 	switch b.Get("type").Str {
 	case "reasoning_item":
-		w.t.raw(b.Get("item").Raw)
+		w.t.Raw(b.Get("item").Raw)
 	case "redacted_thinking":
 		open, ok := w.o.Seal.Open(w.o.Family, b.Get("data").Str)
 		if !ok {
@@ -383,7 +385,7 @@ func (w *chatToResponses) thought(b gjson.Result) {
 		}
 		for _, e := range gjson.ParseBytes(open).Array() {
 			if item := e.Get("item"); item.IsObject() {
-				w.t.raw(item.Raw)
+				w.t.Raw(item.Raw)
 			}
 		}
 	}
@@ -395,17 +397,17 @@ func (q *ResponsesRequest) reasoningItem(item gjson.Result) (piece, bool) {
 	if q.o.Seal == nil || item.Get("encrypted_content").Str == "" {
 		return piece{}, false
 	}
-	var t jsonText
-	t.array()
-	t.object()
-	t.stringMember("type", "reasoning_item")
-	t.openObject("item")
-	t.stringMember("type", "reasoning")
-	t.rawMember("summary", orElse(item.Get("summary").Raw, "[]"))
-	t.rawMember("encrypted_content", item.Get("encrypted_content").Raw)
-	t.endObject()
-	t.endObject()
-	t.endArray()
+	var t rawjson.Writer
+	t.Array()
+	t.Object()
+	t.StringMember("type", "reasoning_item")
+	t.OpenObject("item")
+	t.StringMember("type", "reasoning")
+	t.RawMember("summary", orElse(item.Get("summary").Raw, "[]"))
+	t.RawMember("encrypted_content", item.Get("encrypted_content").Raw)
+	t.EndObject()
+	t.EndObject()
+	t.EndArray()
 	return piece{kind: pieceRedacted, data: q.o.Seal.Close(q.o.Family, t)}, true
 }
 
