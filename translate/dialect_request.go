@@ -199,39 +199,31 @@ func (p *dialectParser) blocks(own bool) {
 	}
 }
 
-// block reads one content block.
+// block reads one content block. A block counts as media by its payload's name:
+// its type might be given twice.
 func (p *dialectParser) block(own bool) {
-	kind := ""
-	media := false
+	from, kind, media := p.Pos, "", false
 	for more := p.Open('{'); more; more = p.More('}') {
 		switch k := p.Key(); string(p.Bytes(k)) {
 		case "type":
 			if p.Next() == '"' {
 				kind = string(p.Bytes(p.Text()))
-			} else {
-				p.Skip()
+				continue
 			}
 		case "text":
 			if p.Next() == '"' && own {
 				p.texts = append(p.texts, p.Text())
-			} else {
-				p.Skip()
+				continue
 			}
-		case "source":
-			media = p.source()
-		case "image_url", "input_audio", "file_data":
+		case "source", "image_url", "input_audio", "file_data", "file_id", "file_url":
 			media = true
-			p.payload()
-		case "file_id", "file_url":
-			media = true
-			p.Skip()
 		case "content": // of a tool result
 			p.blocks(false)
-		default:
-			p.Skip()
+			continue
 		}
+		p.Skip()
 	}
-	if !media {
+	if !media || p.Err != nil {
 		return
 	}
 	switch kind {
@@ -242,38 +234,7 @@ func (p *dialectParser) block(own bool) {
 	default:
 		p.r.Files++
 	}
-}
-
-// source reads the source of an image or a document, and reports whether it is
-// anything but text, which counts in full.
-func (p *dialectParser) source() bool {
-	if p.Next() != '{' {
-		p.Skip()
-		return true
-	}
-	kind := ""
-	var inline int64
-	for more := p.Open('{'); more; more = p.More('}') {
-		switch k := p.Key(); string(p.Bytes(k)) {
-		case "type":
-			if p.Next() == '"' {
-				kind = string(p.Bytes(p.Text()))
-				continue
-			}
-		case "data":
-			if p.Next() == '"' {
-				q := p.Text()
-				inline += int64(q.To - q.From)
-				continue
-			}
-		}
-		p.Skip()
-	}
-	if kind == "text" || kind == "content" {
-		return false
-	}
-	p.media += inline
-	return true
+	p.measure(p.Data[from:p.Pos])
 }
 
 // complete checks and works out what only the whole request tells.
