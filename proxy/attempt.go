@@ -80,8 +80,11 @@ func (s *Server) callContext(ctx context.Context, d *deployment) (context.Contex
 // consume ranges over the answer and hands it to out. A client that has left is
 // not written to; its upstream call is ended with its context.
 func (s *Server) consume(ctx, call context.Context, j *journey, a *attempt, watch *watch, out sink) error {
-	sent := j.requestFor(a)
-	for chunk, err := range a.deployment.Upstream.Chat(call, sent) {
+	sent, err := j.requestFor(a)
+	if err != nil {
+		return err
+	}
+	for chunk, err := range j.answerOf(a, call, sent) {
 		switch {
 		case err != nil:
 			return err
@@ -110,10 +113,12 @@ func (s *Server) consume(ctx, call context.Context, j *journey, a *attempt, watc
 		if ctx.Err() != nil {
 			continue
 		}
-		if chunk.Done {
+		if chunk.Done && len(chunk.Data) == 0 {
 			out.end(j, nil)
 		} else if err := out.write(j, &chunk); err != nil && !a.deployment.Drain {
 			return errClientGone
+		} else if chunk.Done {
+			out.end(j, nil)
 		}
 		if sent.Body != nil && out.begun() {
 			j.forget(sent)
@@ -123,8 +128,12 @@ func (s *Server) consume(ctx, call context.Context, j *journey, a *attempt, watc
 }
 
 // requestFor is the request as this attempt's upstream gets it.
-func (j *journey) requestFor(a *attempt) *translate.Request {
-	d, r := a.deployment, j.request
+func (j *journey) requestFor(a *attempt) (*translate.Request, error) {
+	d := a.deployment
+	r, err := j.inDialectOf(d)
+	if err != nil {
+		return nil, err
+	}
 	e := translate.Edit{Model: d.Model, LimitField: d.LimitField, AskUsage: r.Stream, KeepUsageField: d.KeepUsage, Set: d.Set, Default: d.Default}
 	if over := r.MaxTokens == 0 || r.MaxTokens > a.output; over && (j.purse.hard || d.capped > 0) {
 		e.MaxTokens = a.output
@@ -135,12 +144,13 @@ func (j *journey) requestFor(a *attempt) *translate.Request {
 	if sent.AnswerModel = d.Provider + "/" + d.Model; j.named {
 		sent.AnswerModel = r.Model
 	}
-	return sent
+	return sent, nil
 }
 
 // forget lets go of the request's text once no other upstream will need it.
 func (j *journey) forget(sent *translate.Request) {
 	j.request.Forget()
+	j.chats = nil
 	sent.Forget()
 	if j.stay != nil {
 		j.stay.free()

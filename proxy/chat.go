@@ -14,7 +14,8 @@ import (
 	"github.com/inference-router/inference-router/translate"
 )
 
-// chat serves POST /v1/chat/completions: the journey of a request, from its
+// chat serves POST /v1/chat/completions, /v1/responses, /v1/messages and
+// /v1/completions: the journey of a request, from its
 // headers to its settlement.
 func (s *Server) chat(w http.ResponseWriter, r *http.Request, j *journey) error {
 	account, err := j.now.identify(r)
@@ -27,9 +28,12 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request, j *journey) error 
 	}
 	defer stay.end()
 	j.stay = stay
-	request, err := translate.ParseRequest(body)
+	request, err := translate.Parse(j.dialect, body)
 	if err != nil {
 		return err
+	}
+	if model := deploymentOf(r); model != "" {
+		request = request.Named(model)
 	}
 	if err := account.name(request, j.now.Identity.RejectAnonymous); err != nil {
 		return err

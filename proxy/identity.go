@@ -314,7 +314,7 @@ func (a *account) nameByBody(r *translate.Request) error {
 
 // forwardable picks the headers of a request that an upstream may see.
 func forwardable(h http.Header) (forward map[string]string) {
-	for _, name := range [...]string{"Traceparent", "Tracestate", "Idempotency-Key", "Openai-Beta", "Openai-Organization", "Openai-Project"} {
+	for _, name := range [...]string{"Traceparent", "Tracestate", "Idempotency-Key", "Openai-Beta", "Openai-Organization", "Openai-Project", "Anthropic-Beta", "Anthropic-Version"} {
 		if v := h[name]; len(v) > 0 {
 			if forward == nil {
 				forward = map[string]string{}
@@ -418,7 +418,10 @@ func bearer(h http.Header) string {
 	if v := h.Get("Authorization"); len(v) > len(scheme) && strings.EqualFold(v[:len(scheme)], scheme) {
 		return strings.TrimSpace(v[len(scheme):])
 	}
-	return h.Get("Api-Key")
+	if key := h.Get("Api-Key"); key != "" {
+		return key
+	}
+	return h.Get("X-Api-Key")
 }
 
 // allowedHost guards a loopback listener against DNS rebinding: a page that

@@ -19,8 +19,10 @@ type journey struct {
 	start    time.Time
 	account  account
 	request  *translate.Request
-	limits   []budget.Limit   // the budgets that apply
-	facts    *routing.Request // what the decision was made by
+	dialect  translate.Dialect // what the client speaks
+	chats    chatForms         // the request, translated for the upstreams so far
+	limits   []budget.Limit    // the budgets that apply
+	facts    *routing.Request  // what the decision was made by
 	decision *routing.Decision
 	purse    *purse
 	record   *Record

@@ -92,17 +92,20 @@ type streamRelay struct {
 	flusher http.Flusher
 	control *http.ResponseController
 	cost    bool // the client wants usage.cost
+	dialect translate.Dialect
 
 	mu       sync.Mutex // guards what follows against ping
 	buf      []byte
 	started  bool
 	inEvent  bool // a partial event's beginning has been written
 	deadline time.Time
+	id       string // of the answer, where its dialect tells it
+	sequence int64  // of the next event
 }
 
 func newStreamRelay(w http.ResponseWriter, r *translate.Request) *streamRelay {
 	flusher, _ := w.(http.Flusher)
-	return &streamRelay{w: w, flusher: flusher, control: http.NewResponseController(w), cost: r.IncludeCost}
+	return &streamRelay{w: w, flusher: flusher, control: http.NewResponseController(w), cost: r.IncludeCost, dialect: r.Dialect}
 }
 
 func (o *streamRelay) begun() bool { return o.started }
@@ -124,7 +127,14 @@ func (o *streamRelay) write(j *journey, c *translate.Chunk) error {
 		if o.cost && c.Usage != nil && !c.Partial {
 			data = translate.AppendWithCost(nil, data, j.costSoFar(c.Usage).USD())
 		}
+		if c.Event != "" && !o.inEvent {
+			o.buf = append(append(append(o.buf, "event: "...), c.Event...), '\n')
+		}
 		o.event(data, c.Partial)
+		o.sequence = c.Sequence + 1
+		if c.AnswerID != "" {
+			o.id = c.AnswerID
+		}
 	}
 	if c.More && len(o.buf) < 32<<10 {
 		return nil
@@ -187,7 +197,11 @@ func (o *streamRelay) ping() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.started && !o.inEvent {
-		o.buf = append(o.buf, ": keep-alive\n\n"...)
+		if o.dialect == translate.DialectMessages {
+			o.buf = append(o.buf, "event: ping\ndata: {\"type\": \"ping\"}\n\n"...)
+		} else {
+			o.buf = append(o.buf, ": keep-alive\n\n"...)
+		}
 		o.flush() // a client that has left shows by its context
 	}
 }
@@ -201,10 +215,13 @@ func (o *streamRelay) end(j *journey, err error) {
 	if o.inEvent {
 		o.event(nil, false)
 	}
-	if err == nil {
+	switch d := (*refusal)(nil); {
+	case err != nil:
+		if d = describe(err); d.Status != statusClientGone {
+			o.failure(j, interrupted(d))
+		}
+	case hasDoneMark(o.dialect):
 		o.event([]byte("[DONE]"), false)
-	} else if d := describe(err); d.Status != statusClientGone {
-		o.event(errorBody(interrupted(d)), false)
 	}
 	writeTotals(o.w.Header(), j)
 	o.flush()

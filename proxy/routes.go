@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/translate"
 )
 
 // access says who may use a route.
@@ -31,6 +32,8 @@ type route struct {
 	// travel is set instead of serve for requests that go to an upstream: they
 	// are recorded.
 	travel func(w http.ResponseWriter, r *http.Request, j *journey) error
+	// dialect is what requests and answers, errors included, are written in.
+	dialect translate.Dialect
 }
 
 // table lists every route there is.
@@ -38,6 +41,11 @@ func (s *Server) table() []route {
 	docs := s.docs()
 	return []route{
 		{method: "POST", path: "/v1/chat/completions", access: caller, travel: s.chat},
+		{method: "POST", path: "/v1/responses", access: caller, travel: s.chat, dialect: translate.DialectResponses},
+		{method: "POST", path: "/v1/responses/input_tokens", access: caller, serve: s.countTokens(translate.DialectResponses), dialect: translate.DialectResponses},
+		{method: "POST", path: "/v1/messages", access: caller, travel: s.chat, dialect: translate.DialectMessages},
+		{method: "POST", path: "/v1/messages/count_tokens", access: caller, serve: s.countTokens(translate.DialectMessages), dialect: translate.DialectMessages},
+		{method: "POST", path: "/v1/completions", access: caller, travel: s.chat, dialect: translate.DialectCompletions},
 		{method: "POST", path: "/v1/embeddings", access: caller, travel: s.embed},
 		{method: "GET", path: "/v1/models", access: caller, serve: s.listModels},
 		{method: "GET", path: "/v1/models/*", access: caller, serve: s.getModel},
@@ -68,6 +76,9 @@ func (s *Server) routes(withAdmin, withData bool, loopback func(*setup) bool) ht
 	e.IPExtractor = echo.ExtractIPDirect()
 	e.HTTPErrorHandler = func(err error, c echo.Context) {
 		if !c.Response().Committed {
+			if d := describe(err); d.Code == "unknown_url" {
+				err = unknownPath(c.Request())
+			}
 			writeRefusal(c.Response(), describe(err))
 		}
 	}
@@ -101,8 +112,16 @@ func (s *Server) guarded(next echo.HandlerFunc, c echo.Context, loopback func(*s
 			err = s.recovered(c, p, id)
 		}
 	}()
-	if now := s.current.Load(); loopback(now) && !now.local(r) {
+	now := s.current.Load()
+	allowed := r.Header.Get("Origin") != "" && now.mayCall(r.Header.Get("Origin"), loopback(now))
+	if loopback(now) && !now.local(r) && !(allowed && now.allowedHost(r.Host)) {
 		return forbidden("this listener is for this machine: Host and Origin must be localhost, 127.0.0.1, [::1] or in server.hosts")
+	}
+	if allowed && cors(w, r) {
+		return nil
+	}
+	if path := canonicalPath(r.URL.Path); path != r.URL.Path {
+		r.URL.Path, r.URL.RawPath = path, canonicalPath(r.URL.RawPath)
 	}
 	if strings.Contains(r.URL.Path, "//") || strings.Contains(r.URL.Path, "..") || trickyPath(r.URL.EscapedPath()) {
 		return invalid("", "the path must be plain: no encoded slashes, no dots, no doubled slashes")
@@ -169,12 +188,13 @@ func (s *Server) handler(r route) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		w, req := c.Response(), c.Request()
 		if err := s.current.Load().permit(r.access, req); err != nil {
-			return err
+			return inDialect(err, r.dialect)
 		}
 		if r.serve != nil {
-			return r.serve(w, req)
+			return inDialect(r.serve(w, req), r.dialect)
 		}
 		j := s.depart(r.path, w.Header().Get("X-Request-Id"))
+		j.dialect = r.dialect
 		defer func() {
 			if p := recover(); p != nil {
 				s.publish(j.now, j.arrive(errors.New("panic")))
@@ -184,7 +204,7 @@ func (s *Server) handler(r route) echo.HandlerFunc {
 		err := r.travel(w, req, j)
 		if err != nil && !w.Committed {
 			j.explainRefusal(w.Header())
-			writeRefusal(w, describe(err))
+			writeRefusal(w, describe(inDialect(err, r.dialect)))
 		}
 		s.publish(j.now, j.arrive(err))
 		return nil

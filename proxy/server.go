@@ -46,7 +46,10 @@ type Config struct {
 
 	Timeouts Timeouts
 	Retries  Retries
-	Lease    time.Duration // of a reservation; 0 means a minute
+	Origins  []string // web pages' that may call from a browser; "*" means any
+	// Seal closes reasoning that clients carry back; nil carries none.
+	Seal  *translate.Seal
+	Lease time.Duration // of a reservation; 0 means a minute
 
 	Log        *slog.Logger // nil discards
 	Decisions  io.Writer    // the decision log, JSON lines; nil means none
@@ -71,9 +74,15 @@ type Deployment struct {
 	Embedder Embedder // for Config.Embeddings
 	Price    budget.Price
 
-	MaxOutput   int64             // the model's own output limit in tokens; 0 means unknown: 4,096 is reserved
-	OutputCap   int64             // output limit of ours, in tokens, for who asks for more or names none; 0 means none
-	LimitField  string            // the request field an output limit is written to; "" means max_tokens
+	MaxOutput  int64  // the model's own output limit in tokens; 0 means unknown: 4,096 is reserved
+	OutputCap  int64  // output limit of ours, in tokens, for who asks for more or names none; 0 means none
+	LimitField string // the request field an output limit is written to; "" means max_tokens
+	// Dialects are those that Upstream takes beside chat completions.
+	Dialects []translate.Dialect
+	// Extended says that Upstream translates chat requests itself, and takes
+	// what OpenAI's own API does not: thinking_blocks, say.
+	Extended    bool
+	Counter     TokenCounter      // nil: token counts are estimated
 	KeepUsage   bool              // the provider reads the "usage" request field
 	Set         map[string]string // request fields replaced, as JSON values
 	Default     map[string]string // request fields filled in

@@ -3,6 +3,7 @@ package translate
 import (
 	"github.com/inference-router/inference-router/internal/rawjson"
 
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,7 +37,7 @@ func InDialect(answer Chunks, r, chat *Request, head AnswerHead, o ChatOptions) 
 		names = n
 	}
 	return func(yield func(Chunk, error) bool) {
-		t := dialectStream{names: &names, yield: yield}
+		t := dialectStream{names: &names, yield: yield, dropped: chat.Dropped}
 		switch r.Dialect {
 		case DialectMessages:
 			t.w = newMessagesWriter(&t, head)
@@ -80,6 +81,7 @@ type dialectStream struct {
 	events  []event
 	created string // AnswerID, until it has been told
 	started bool
+	dropped []string // until it has been told
 	usage   *Usage
 }
 
@@ -101,6 +103,12 @@ func (t *dialectStream) run(answer Chunks) {
 		case err != nil:
 			t.yield(Chunk{}, err)
 			return
+		case c.Head != nil && len(t.dropped) > 0 && !c.Comment:
+			head := *c.Head
+			head.Dropped = append(slices.Clone(t.dropped), head.Dropped...)
+			c.Head, t.dropped = &head, nil
+		}
+		switch {
 		case c.Comment:
 			if !t.yield(c, nil) {
 				return

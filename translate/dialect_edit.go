@@ -85,3 +85,13 @@ func (r *Request) With(set map[string]string, without ...string) *Request {
 	v.splice(r, c.list)
 	return &v
 }
+
+// Named is the request with another model's name in it.
+func (r *Request) Named(model string) *Request {
+	if r.Model == model {
+		return r
+	}
+	v := *r.With(map[string]string{"model": string(rawjson.AppendString(nil, model))})
+	v.Model = model
+	return &v
+}

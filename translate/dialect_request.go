@@ -6,10 +6,7 @@ import "github.com/inference-router/inference-router/internal/rawjson"
 // one walk like ParseRequest. What the fields mean beyond that is the
 // upstream's to judge, or the translation's.
 func parseDialect(d Dialect, body []byte) (*Request, error) {
-	p := dialectParser{requestParser: requestParser{
-		Scanner: rawjson.Scanner{Data: body, MaxDepth: maxRequestDepth},
-		r:       &Request{Body: body, Dialect: d, N: 1, members: make(members, 0, 16)},
-	}}
+	p := newDialectParser(d, body)
 	p.object()
 	if p.Err != nil {
 		return nil, requestError(p.Err)
@@ -20,9 +17,17 @@ func parseDialect(d Dialect, body []byte) (*Request, error) {
 	return p.r, nil
 }
 
+func newDialectParser(d Dialect, body []byte) *dialectParser {
+	return &dialectParser{requestParser: requestParser{
+		Scanner: rawjson.Scanner{Data: body, MaxDepth: maxRequestDepth},
+		r:       &Request{Body: body, Dialect: d, N: 1, members: make(members, 0, 16)},
+	}}
+}
+
 type dialectParser struct {
 	requestParser
-	given bool // there was a conversation
+	given    bool // there was a conversation
+	counting bool // nothing is generated
 }
 
 func (p *dialectParser) object() {
@@ -246,7 +251,7 @@ func (p *dialectParser) complete() error {
 	switch {
 	case r.Dialect == DialectMessages && !p.given:
 		return missing("messages")
-	case r.Dialect == DialectMessages && r.Raw("max_tokens") == nil:
+	case r.Dialect == DialectMessages && !p.counting && r.Raw("max_tokens") == nil:
 		return missing("max_tokens")
 	case r.Dialect == DialectCompletions && !p.given:
 		return missing("prompt")
@@ -259,4 +264,19 @@ func (p *dialectParser) complete() error {
 	}
 	r.prompt = p.join(p.newest)
 	return nil
+}
+
+// ParseToCount is Parse for a request whose tokens are only counted: it needs
+// no output limit.
+func ParseToCount(d Dialect, body []byte) (*Request, error) {
+	p := newDialectParser(d, body)
+	p.object()
+	if p.Err != nil {
+		return nil, requestError(p.Err)
+	}
+	p.counting = true
+	if err := p.complete(); err != nil {
+		return nil, err
+	}
+	return p.r, nil
 }

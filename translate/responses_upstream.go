@@ -563,3 +563,13 @@ func FromResponses(q *ResponsesRequest, body []byte, head AnswerHead) (Chunk, er
 	c.Head = &Head{RequestID: head.RequestID, Dropped: q.Dropped, Created: head.Created}
 	return c, nil
 }
+
+// responsesOnly begins the names of the models that refuse function tools on
+// chat completions (openai/openai-openapi#541).
+var responsesOnly = []string{"gpt-5.4", "gpt-5.5", "gpt-5.6", "gpt-6"}
+
+// NeedsResponses reports whether OpenAI's model has to be spoken to through the
+// Responses API.
+func NeedsResponses(model string) bool {
+	return slices.ContainsFunc(responsesOnly, func(p string) bool { return strings.HasPrefix(model, p) })
+}

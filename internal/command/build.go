@@ -3,6 +3,7 @@ package command
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -36,6 +37,8 @@ type builder struct {
 	// they draw from.
 	faults float64
 	seed   uint64
+	// seal closes reasoning that clients carry back.
+	seal *translate.Seal
 }
 
 // ledger is what both kinds of ledger are to the proxy.
@@ -47,6 +50,9 @@ type ledger interface {
 func newBuilder(c *config.Config, log *slog.Logger) (*builder, error) {
 	b := &builder{log: log, state: routing.NewState(), decisions: newDecisionLog()}
 	b.atEnd(func(context.Context) error { return b.decisions.close() })
+	if err := b.openSeal(c); err != nil {
+		return nil, err
+	}
 	if c.Redis.URL == "" {
 		b.ledger = budget.NewMemory(budget.MemoryConfig{Lease: time.Duration(c.Redis.Lease)})
 		return b, nil
@@ -55,6 +61,18 @@ func newBuilder(c *config.Config, log *slog.Logger) (*builder, error) {
 		return nil, errors.Join(err, b.close())
 	}
 	return b, nil
+}
+
+// openSeal makes the seal of the configured key. Without one, reasoning that
+// clients carry back is understood by this process only, until it ends.
+func (b *builder) openSeal(c *config.Config) (err error) {
+	key := []byte(c.Responses.Key.Reveal())
+	if len(key) == 0 {
+		key = []byte(rand.Text())
+		b.log.Info("responses.key is not set: one was made for this process; reasoning that clients carry back is dropped by other replicas and after a restart")
+	}
+	b.seal, err = translate.NewSeal(key)
+	return err
 }
 
 func (b *builder) atEnd(do func(context.Context) error) { b.ends = append(b.ends, do) }
@@ -103,6 +121,8 @@ func (b *builder) build(c *config.Config) (proxy.Config, error) {
 		StoreUp:    b.storeUp,
 		Log:        b.log,
 		PlainUsers: c.Log.Users == "plain",
+		Seal:       b.seal,
+		Origins:    c.Server.CORS.Origins,
 	}
 	if c.Retries.Budget == 0 {
 		out.Retries.Budget = -1 // 0 is the default there
@@ -194,6 +214,8 @@ func (b *builder) tiers(c *config.Config) ([]proxy.Tier, error) {
 			}
 			d := deployment(u)
 			d.Upstream = client
+			d.Dialects, d.Extended = dialects(u)
+			d.Counter, _ = client.(proxy.TokenCounter)
 			tier.Deployments = append(tier.Deployments, d)
 		}
 		tiers = append(tiers, tier)
@@ -226,7 +248,7 @@ func (b *builder) embedder(c *config.Config, u *config.Upstream) (proxy.Embedder
 	switch client := client.(type) {
 	case *upstream.Bedrock:
 		return upstream.NewBedrockEmbeddings(upstream.BedrockEmbeddingsConfig{Name: u.Name, Model: u.Model, Client: client})
-	case *upstream.OpenAI:
+	case *upstream.Responses, *upstream.OpenAI:
 		return upstream.NewOpenAIEmbeddings(openAI(c, u), u.Model)
 	case proxy.Embedder:
 		return client, nil
@@ -280,7 +302,7 @@ func (b *builder) upstream(c *config.Config, u *config.Upstream, tier string, pl
 	case "bedrock":
 		return newBedrock(c, u, connect)
 	case "anthropic":
-		return upstream.NewAnthropic(upstream.AnthropicConfig{
+		return upstream.NewMessages(upstream.AnthropicConfig{
 			Name: u.Name, Model: u.Model, Endpoint: u.Endpoint, APIKey: u.APIKey,
 			ForwardClientKey: u.APIKey == config.ClientKey,
 			Headers:          headers(u),
@@ -289,9 +311,61 @@ func (b *builder) upstream(c *config.Config, u *config.Upstream, tier string, pl
 			Translate:        translation(c),
 			MaxTokens:        u.MaxOutputTokens,
 		})
-	default:
-		return upstream.NewOpenAI(openAI(c, u))
 	}
+	return b.openAIDialect(c, u, connect)
+}
+
+// openAIDialect makes the client of an OpenAI-compatible API, in the dialect
+// that the configuration names, else the one that the model needs.
+func (b *builder) openAIDialect(c *config.Config, u *config.Upstream, connect time.Duration) (proxy.Upstream, error) {
+	switch api := apiOf(u); api {
+	case "messages":
+		return upstream.NewMessages(upstream.AnthropicConfig{
+			Name: u.Name, Model: u.Model, Endpoint: strings.TrimSuffix(strings.TrimRight(u.BaseURL, "/"), "/v1"), APIKey: u.APIKey, Bearer: true,
+			ForwardClientKey: u.APIKey == config.ClientKey,
+			Headers:          headers(u),
+			Connect:          connect,
+			Capabilities:     translate.CapabilityOverrides(u.Capabilities),
+			Translate:        translation(c),
+			MaxTokens:        u.MaxOutputTokens,
+		})
+	case "responses", "both":
+		return upstream.NewResponses(upstream.ResponsesConfig{OpenAIConfig: openAI(c, u), Model: u.Model, Chat: api == "both",
+			Translate: translation(c), Seal: b.seal})
+	}
+	return upstream.NewOpenAI(openAI(c, u))
+}
+
+// apiOf settles which API an upstream is spoken to in: chat, responses,
+// messages, or both of the first two.
+func apiOf(u *config.Upstream) string {
+	switch {
+	case u.API != "" && u.API != "auto":
+		return u.API
+	case u.Provider == "anthropic":
+		return "messages"
+	case u.Provider != "openai" && u.Provider != "azure":
+		return "chat"
+	case translate.NeedsResponses(u.Model):
+		return "responses"
+	case strings.HasPrefix(u.BaseURL, "https://api.openai.com/"), u.Provider == "azure" && !strings.Contains(u.BaseURL, "/deployments/"):
+		return "both"
+	}
+	return "chat"
+}
+
+// dialects says which dialects an upstream takes as they come, beside chat
+// completions, and whether it translates those itself.
+func dialects(u *config.Upstream) (native []translate.Dialect, extended bool) {
+	switch apiOf(u) {
+	case "messages":
+		return []translate.Dialect{translate.DialectMessages}, true
+	case "responses":
+		return []translate.Dialect{translate.DialectResponses}, true
+	case "both":
+		return []translate.Dialect{translate.DialectResponses}, false
+	}
+	return nil, u.Provider == "bedrock"
 }
 
 // openAI is the configuration of an OpenAI-compatible API's client.

@@ -33,6 +33,7 @@ type Config struct {
 	Log        Log        `yaml:"log"`
 	Embeddings []Upstream `yaml:"embeddings"`
 	Translate  Translate  `yaml:"translate"`
+	Responses  Responses  `yaml:"responses"`
 
 	File string           // the file it was read from, for messages
 	at   map[string]place // by dotted key
@@ -46,6 +47,17 @@ type Server struct {
 	DrainTimeout Duration `yaml:"drain_timeout"` // how long running requests may go on after SIGTERM
 	DrainDelay   Duration `yaml:"drain_delay"`   // how long new ones are still taken after it
 	Hosts        []string `yaml:"hosts"`         // further values of Host that a loopback listener answers
+	CORS         CORS     `yaml:"cors"`
+}
+
+// CORS says which web pages may call the API from a browser.
+type CORS struct {
+	Origins []string `yaml:"origins"` // such as https://app.example.com; "*" = any
+}
+
+// Responses says how answers of the Responses API are kept.
+type Responses struct {
+	Key translate.Secret `yaml:"key"` // seals reasoning that clients carry back; made at start when left out
 }
 
 // Identity says whose word on who is spending is believed.
@@ -91,11 +103,12 @@ type Upstream struct {
 	Name            string                      `yaml:"name"` // provider/model when left out
 	Provider        string                      `yaml:"provider"`
 	Model           string                      `yaml:"model"`
-	BaseURL         string                      `yaml:"base_url"` // of an OpenAI-compatible API
-	APIKey          translate.Secret            `yaml:"api_key"`  // "client" forwards the caller's own
-	Region          string                      `yaml:"region"`   // of Bedrock
-	Profile         string                      `yaml:"profile"`  // of the AWS configuration
-	Endpoint        string                      `yaml:"endpoint"` // another root for Bedrock or Anthropic
+	BaseURL         string                      `yaml:"base_url"`                                 // of an OpenAI-compatible API
+	API             string                      `yaml:"api" oneof:"auto,chat,responses,messages"` // the dialect it is spoken to in; "" = auto
+	APIKey          translate.Secret            `yaml:"api_key"`                                  // "client" forwards the caller's own
+	Region          string                      `yaml:"region"`                                   // of Bedrock
+	Profile         string                      `yaml:"profile"`                                  // of the AWS configuration
+	Endpoint        string                      `yaml:"endpoint"`                                 // another root for Bedrock or Anthropic
 	Headers         map[string]translate.Secret `yaml:"headers"`
 	Weight          int                         `yaml:"weight"` // for balance: weighted
 	Price           *Price                      `yaml:"price"`

@@ -31,6 +31,7 @@ type checker struct {
 func (c *Config) Check(lookup LookupFunc) Problems {
 	k := &checker{Config: c, lookup: lookup}
 	k.server()
+	k.cors()
 	k.identity()
 	k.tiers()
 	k.embeddings()
@@ -309,8 +310,33 @@ func (k *checker) upstreamName(u *Upstream, names map[string]bool) {
 	names[u.Name] = true
 }
 
+// dialect checks the API that an upstream is spoken to in.
+func (k *checker) dialect(u *Upstream) {
+	switch {
+	case u.API == "" || u.API == "auto", speaksOpenAI(u.Provider), u.Provider == "anthropic" && u.API == "messages":
+	case u.Provider == "anthropic":
+		k.add(join(u.Path, "api"), "provider anthropic speaks messages; other dialects are translated to it")
+	default:
+		k.add(join(u.Path, "api"), "provider %s has one API; leave api out", u.Provider)
+	}
+}
+
+// cors checks the origins of web pages that may call.
+func (k *checker) cors() {
+	for i, origin := range k.Server.CORS.Origins {
+		u, err := url.Parse(origin)
+		if origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil) {
+			k.add(index("server.cors.origins", i), "expected an origin such as https://app.example.com, without a path, or *")
+		}
+	}
+	if key := k.Responses.Key.Reveal(); key != "" && len(key) < 16 {
+		k.add("responses.key", "expected at least 16 characters")
+	}
+}
+
 // address checks where the upstream is, and fills in what the provider presets.
 func (k *checker) address(u *Upstream, known provider) {
+	k.dialect(u)
 	openAI := speaksOpenAI(u.Provider)
 	wrong := map[string]bool{
 		"base_url": u.BaseURL != "" && !openAI,
