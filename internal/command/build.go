@@ -499,6 +499,8 @@ func needsRestart(before, after *config.Config) string {
 	}{
 		{"server.listen", before.Server.Listen == after.Server.Listen},
 		{"server.admin_listen", before.Server.AdminListen == after.Server.AdminListen},
+		{"server.max_connections", before.Server.MaxConnections == after.Server.MaxConnections},
+		{"server.tls", (before.Server.TLS.CertFile == "") == (after.Server.TLS.CertFile == "")},
 		{"redis", before.Redis == after.Redis},
 		{"log.format", before.Log.Format == after.Log.Format},
 	} {

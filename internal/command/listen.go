@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,6 +98,8 @@ type front struct {
 	log     *slog.Logger
 	servers []*http.Server
 	open    []net.Listener
+	all     *connections
+	certs   *certificates
 	base    context.Context // of every request
 	end     context.CancelCauseFunc
 	leaving atomic.Bool
@@ -106,8 +109,9 @@ type front struct {
 // their clients and to settle.
 const lastWords = 5 * time.Second
 
-func newFront(log *slog.Logger) *front {
-	f := &front{log: log}
+// newFront makes one that takes so many connections at once, 0 for the default.
+func newFront(log *slog.Logger, maxConnections int) *front {
+	f := &front{log: log, all: newConnections(connectionLimit(maxConnections), log), certs: new(certificates)}
 	f.base, f.end = context.WithCancelCause(context.Background())
 	return f
 }
@@ -118,9 +122,26 @@ func (f *front) add(address string, h http.Handler) (net.Addr, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.open = append(f.open, l)
-	f.servers = append(f.servers, f.server(h))
+	server := f.server(h)
+	if l.Addr().Network() != "unix" {
+		server.TLSConfig = f.certs.server()
+	}
+	f.open = append(f.open, listener{l, f.all})
+	f.servers = append(f.servers, server)
 	return l.Addr(), nil
+}
+
+// defaultConnections is server.max_connections when it is left out.
+const defaultConnections = 16_384
+
+// connectionLimit is how many connections may be open: as configured, and no
+// more than 80 % of the descriptors, for upstreams and files need some, too.
+func connectionLimit(configured int) int {
+	limit := cmp.Or(configured, defaultConnections)
+	if all := descriptors(); all > 0 {
+		limit = min(limit, max(1, all*4/5))
+	}
+	return limit
 }
 
 const (
@@ -129,8 +150,9 @@ const (
 )
 
 // server bounds what a client may take of us before anything is known of it.
-// There is no WriteTimeout: an answer may take as long as timeouts.total, and
-// net/http lifts the read deadline once a request is read.
+// There is no WriteTimeout: an answer may take as long as timeouts.total, but
+// its connection gives up when the client does not read. net/http lifts the read
+// deadline once a request is read.
 func (f *front) server(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           bounded(f.farewell(h)),
@@ -139,6 +161,7 @@ func (f *front) server(h http.Handler) *http.Server {
 		ReadTimeout:       proxy.RequestTime,
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    maxHeaderBytes,
+		ConnState:         f.all.changed,
 		ErrorLog:          slog.NewLogLogger(f.log.Handler(), slog.LevelDebug), // what clients do wrong
 	}
 }
@@ -165,7 +188,13 @@ func bounded(h http.Handler) http.Handler {
 func (f *front) serve() error {
 	failed := make(chan error, len(f.servers))
 	for i, s := range f.servers {
-		go func() { failed <- s.Serve(f.open[i]) }()
+		go func() {
+			if s.TLSConfig != nil {
+				failed <- s.ServeTLS(f.open[i], "", "")
+				return
+			}
+			failed <- s.Serve(f.open[i])
+		}()
 	}
 	for range f.servers {
 		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {

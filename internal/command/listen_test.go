@@ -23,7 +23,7 @@ import (
 func fronted(t *testing.T, h http.HandlerFunc) (f *front, path string, served <-chan error) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "s")
-	f = newFront(slog.New(slog.DiscardHandler))
+	f = newFront(slog.New(slog.DiscardHandler), 0)
 	if _, err := f.add("unix:"+path, h); err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestARequestMustArriveInTime(t *testing.T) {
 		near, far := net.Pipe()
 		defer near.Close()
 		left := make(chan error, 1)
-		server := newFront(slog.New(slog.DiscardHandler)).server(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		server := newFront(slog.New(slog.DiscardHandler), 0).server(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			_, err := io.ReadAll(r.Body)
 			left <- err
 		}))
@@ -232,7 +232,7 @@ func TestAnswersMayTakeLongerThanRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		ended := make(chan error, 1)
-		server := newFront(slog.New(slog.DiscardHandler)).server(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		server := newFront(slog.New(slog.DiscardHandler), 0).server(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			_, _ = io.ReadAll(r.Body)
 			select {
 			case <-r.Context().Done():

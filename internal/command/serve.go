@@ -115,7 +115,10 @@ func newService(b *builder, c *config.Config) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{builder: b, front: newFront(b.log), parts: parts}
+	s := &service{builder: b, front: newFront(b.log, c.Server.MaxConnections), parts: parts}
+	if err := s.front.certs.load(c); err != nil {
+		return nil, err
+	}
 	if s.proxy, err = proxy.New(parts); err != nil {
 		return nil, err
 	}
@@ -125,7 +128,7 @@ func newService(b *builder, c *config.Config) (*service, error) {
 	if err != nil {
 		return nil, c.Where("server.listen", err)
 	}
-	b.log.Info("listening", "address", address.String(), "identity", c.Identity.Mode)
+	b.log.Info("listening", "address", address.String(), "identity", c.Identity.Mode, "tls", c.Server.TLS.CertFile != "", "max_connections", s.front.all.limit)
 	if c.Server.AdminListen != "" {
 		if address, err = s.front.add(c.Server.AdminListen, s.proxy.AdminHandler()); err != nil {
 			s.front.close()
@@ -147,6 +150,9 @@ func (s *service) reload(c *config.Config) error {
 	}
 	parts, err := s.build(&fixed)
 	if err != nil {
+		return err
+	}
+	if err := s.front.certs.load(&fixed); err != nil {
 		return err
 	}
 	if err := s.proxy.Reload(parts); err != nil {
@@ -180,6 +186,7 @@ func (s *service) warn(c *config.Config) {
 	}
 	tell("price unknown", c.Guesses())
 	tell("configured without effect", c.Idle())
+	tell("open to strangers", c.Exposed())
 }
 
 // errSecondSignal is the end of a process that was told twice.

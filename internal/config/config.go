@@ -48,6 +48,10 @@ type Server struct {
 	DrainDelay   Duration `yaml:"drain_delay"`   // how long new ones are still taken after it
 	Hosts        []string `yaml:"hosts"`         // further values of Host that a loopback listener answers
 	CORS         CORS     `yaml:"cors"`
+	// MaxConnections bounds the clients' connections, of all listeners together;
+	// never more than 80 % of the process' descriptors.
+	MaxConnections int       `yaml:"max_connections"`
+	TLS            ServerTLS `yaml:"tls"`
 }
 
 // CORS says which web pages may call the API from a browser.
@@ -60,10 +64,18 @@ type Responses struct {
 	Key translate.Secret `yaml:"key"` // seals reasoning that clients carry back; made at start when left out
 }
 
+// ServerTLS is how TCP listeners speak TLS: PEM files, read again on reload.
+type ServerTLS struct {
+	CertFile     string `yaml:"cert_file"` // the certificate and what it is signed by
+	KeyFile      string `yaml:"key_file"`
+	ClientCAFile string `yaml:"client_ca_file"` // "" asks clients for no certificate
+}
+
 // Identity says whose word on who is spending is believed.
 type Identity struct {
 	Mode         string       `yaml:"mode" oneof:"sidecar,trusted_proxy,keys,signed"`
-	Anonymous    string       `yaml:"anonymous" oneof:"allow,reject"`
+	Anonymous    string       `yaml:"anonymous" oneof:"allow,reject"` // left out: reject in trusted_proxy and signed, else allow
+	Body         bool         `yaml:"body"`                           // in trusted_proxy and signed: the body may name the user and narrow the budget
 	TrustedCIDRs []string     `yaml:"trusted_cidrs"`
 	SigningKeys  []SigningKey `yaml:"signing_keys"`
 	Keys         []Key        `yaml:"keys"`
@@ -106,9 +118,10 @@ type Upstream struct {
 	BaseURL         string                      `yaml:"base_url"`                                 // of an OpenAI-compatible API
 	API             string                      `yaml:"api" oneof:"auto,chat,responses,messages"` // the dialect it is spoken to in; "" = auto
 	APIKey          translate.Secret            `yaml:"api_key"`                                  // "client" forwards the caller's own
-	Region          string                      `yaml:"region"`                                   // of Bedrock
-	Profile         string                      `yaml:"profile"`                                  // of the AWS configuration
-	Endpoint        string                      `yaml:"endpoint"`                                 // another root for Bedrock or Anthropic
+	APIKeyFile      string                      `yaml:"api_key_file"`
+	Region          string                      `yaml:"region"`   // of Bedrock
+	Profile         string                      `yaml:"profile"`  // of the AWS configuration
+	Endpoint        string                      `yaml:"endpoint"` // another root for Bedrock or Anthropic
 	Headers         map[string]translate.Secret `yaml:"headers"`
 	Weight          int                         `yaml:"weight"` // for balance: weighted
 	Price           *Price                      `yaml:"price"`
@@ -239,6 +252,9 @@ type Log struct {
 	Format    string `yaml:"format" oneof:"json,text"`
 	Decisions string `yaml:"decisions"` // a file of JSON lines; "" = none
 	Users     string `yaml:"users" oneof:"hash,plain"`
+	// UsersKey is what users' names are hashed with. Without it each start has
+	// its own, and a name's hash changes with it.
+	UsersKey translate.Secret `yaml:"users_key"`
 }
 
 // Translate says what to do with what an upstream's dialect cannot say.
@@ -253,8 +269,10 @@ func (c *Config) setDefaults() {
 		Listen:       "127.0.0.1:8080",
 		MaxBodyBytes: 32 << 20,
 		DrainTimeout: Duration(300 * time.Second),
+
+		MaxConnections: 16_384,
 	}
-	c.Identity = Identity{Mode: "sidecar", Anonymous: "allow"}
+	c.Identity = Identity{Mode: "sidecar"}
 	c.Models = Models{Unknown: "route"}
 	c.Redis = Redis{Prefix: "router", OnLoss: "bounded", Lease: Duration(time.Minute)}
 	c.Timeouts = Timeouts{

@@ -59,6 +59,7 @@ func TestShippedConfigurationIsTheDefaults(t *testing.T) {
 	}
 	var defaults Config
 	defaults.setDefaults()
+	defaults.Identity.Anonymous = "allow" // as it is without a key in sidecar
 	for name, pair := range map[string][2]any{
 		"server":    {shipped.Server, defaults.Server},
 		"identity":  {shipped.Identity, defaults.Identity},
@@ -272,7 +273,7 @@ func TestVariables(t *testing.T) {
 		{"an escaped one", "$${A}", "${A}", ""},
 		{"an unset one", "${NO}", "", "environment variable NO is not set; set it, put it into .env, or write ${NO:-default}"},
 		{"one that is not closed", "${A", "", `"${" without its "}"; write "$${" for a literal one`},
-		{"a name that is none", "${A-B}", "", "${A-B} is not a variable; write ${NAME} or ${NAME:-default}"},
+		{"a name that is none", "${A-B}", "", "${A-B} is not a variable; write ${NAME}, ${NAME:-default} or ${file:/path}"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

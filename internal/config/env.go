@@ -50,7 +50,37 @@ func (e *Dotenv) Load(path string) error {
 	return nil
 }
 
-// expand replaces ${NAME} and ${NAME:-default} in one scalar of the
+// mostSecret is the size of the largest file that is taken for a secret.
+const mostSecret = 64 << 10
+
+// secretFromFile reads a secret that is kept in a file of its own, as Docker and
+// Kubernetes mount them. Line breaks at its end are not part of it. Errors never
+// show what the file holds.
+func secretFromFile(path string) (string, error) {
+	info, err := os.Stat(path)
+	var onPath *fs.PathError
+	switch {
+	case errors.As(err, &onPath):
+		return "", fmt.Errorf("%s cannot be read: %w", path, onPath.Err)
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s is not a file", path)
+	case info.Size() > mostSecret:
+		return "", fmt.Errorf("%s has %d bytes; a secret has at most %d", path, info.Size(), mostSecret)
+	}
+	b, err := os.ReadFile(path)
+	if errors.As(err, &onPath) {
+		return "", fmt.Errorf("%s cannot be read: %w", path, onPath.Err)
+	}
+	text := strings.TrimRight(string(b), "\r\n")
+	if text == "" {
+		return "", fmt.Errorf("%s is empty", path)
+	}
+	return text, nil
+}
+
+// expand replaces ${NAME}, ${NAME:-default} and ${file:/path} in one scalar of the
 // configuration. The default counts when the variable is unset or empty, as in
 // a shell; a plain ${NAME} must be set, though it may be empty. `$${` stands
 // for a literal `${`, and every other dollar for itself. What comes out of a
@@ -84,9 +114,12 @@ func expand(text string, lookup LookupFunc) (string, error) {
 
 // variable is the value of what stands between ${ and }.
 func variable(inner string, lookup LookupFunc) (string, error) {
+	if path, ok := strings.CutPrefix(inner, "file:"); ok {
+		return secretFromFile(path)
+	}
 	name, fallback, hasDefault := strings.Cut(inner, ":-")
 	if !isVariableName(name) {
-		return "", fmt.Errorf("${%s} is not a variable; write ${NAME} or ${NAME:-default}", inner)
+		return "", fmt.Errorf("${%s} is not a variable; write ${NAME}, ${NAME:-default} or ${file:/path}", inner)
 	}
 	value, set := lookup(name)
 	switch {

@@ -58,6 +58,15 @@ func (k *checker) server() {
 	if s.MaxBodyBytes <= 0 {
 		k.add("server.max_body_bytes", "want more than 0 bytes")
 	}
+	if s.MaxConnections < 1 {
+		k.add("server.max_connections", "want at least 1")
+	}
+	switch t := s.TLS; {
+	case t.CertFile != "" && t.KeyFile == "":
+		k.add("server.tls", "key_file is missing: the private key of cert_file")
+	case t.CertFile == "" && (t.KeyFile != "" || t.ClientCAFile != ""):
+		k.add("server.tls", "cert_file is missing: the certificate that clients are shown")
+	}
 	for i, host := range s.Hosts {
 		if host == "" || strings.ContainsAny(host, " /:@") && !isAddress(host) {
 			k.add(index("server.hosts", i), "want a host name without scheme and port, such as router.internal")
@@ -101,7 +110,16 @@ func IsLoopback(host string) bool {
 }
 
 func (k *checker) identity() {
+	if k.Identity.Anonymous == "" {
+		k.Identity.Anonymous = "allow"
+		if k.Identity.believesOthers() {
+			k.Identity.Anonymous = "reject"
+		}
+	}
 	id := k.Identity
+	if id.Body && !id.believesOthers() {
+		k.add("identity.body", "only for identity.mode trusted_proxy and signed: in sidecar the body names the user anyway, in keys it never does")
+	}
 	for i, cidr := range id.TrustedCIDRs {
 		if _, err := ParseCIDR(cidr); err != nil {
 			k.add(index("identity.trusted_cidrs", i), "want an address or a network, such as 10.0.0.0/8")
@@ -129,6 +147,10 @@ func (k *checker) identity() {
 		k.add("identity.mode", "%s needs %s", id.Mode, need.what)
 	}
 }
+
+// believesOthers reports whether a program between the client and the router
+// says who is spending.
+func (id *Identity) believesOthers() bool { return id.Mode == "trusted_proxy" || id.Mode == "signed" }
 
 // ParseCIDR reads a network, or an address as the network of itself.
 func ParseCIDR(s string) (netip.Prefix, error) {
@@ -384,6 +406,10 @@ func (k *checker) url(key, text string) {
 
 func (k *checker) credential(u *Upstream, known provider) {
 	key := join(u.Path, "api_key")
+	if u.APIKeyFile != "" {
+		key += "_file"
+		k.keyFile(key, u)
+	}
 	preset := u.BaseURL == known.baseURL || u.Provider == "azure"
 	if u.Provider == "anthropic" {
 		preset = u.Endpoint == known.baseURL
@@ -405,6 +431,20 @@ func (k *checker) credential(u *Upstream, known provider) {
 			k.add(key, "no key: set %s, or api_key here", known.keyVariable)
 		}
 	}
+}
+
+// keyFile takes the key out of its file.
+func (k *checker) keyFile(key string, u *Upstream) {
+	if k.has(join(u.Path, "api_key")) {
+		k.add(key, "api_key is there, too: leave one of the two out")
+		return
+	}
+	text, err := secretFromFile(u.APIKeyFile)
+	if err != nil {
+		k.add(key, "%v", err)
+		return
+	}
+	u.APIKey = translate.Secret(text)
 }
 
 // ClientKey as api_key forwards the caller's own bearer token.

@@ -1,5 +1,7 @@
 package config
 
+import "net"
+
 // Guesses are the prices that nobody knows.
 func (c *Config) Guesses() Problems {
 	var all Problems
@@ -9,6 +11,16 @@ func (c *Config) Guesses() Problems {
 				all = append(all, c.Problem(join(u.Path, "price"), "%s", u.Guessed))
 			}
 		}
+	}
+	return all
+}
+
+// Exposed are the listeners that others than this machine reach and that serve
+// whoever names nobody.
+func (c *Config) Exposed() (all Problems) {
+	host, _, err := net.SplitHostPort(c.Server.Listen)
+	if err == nil && !IsLoopback(host) && c.Identity.Anonymous == "allow" && c.Identity.believesOthers() {
+		all = append(all, c.Problem("identity.anonymous", "anybody who reaches %s spends as the user %q without saying who it is; reject asks for a user", c.Server.Listen, "anonymous"))
 	}
 	return all
 }
