@@ -74,7 +74,7 @@ func TestRedisWithTLSAndAUserWithFewRights(t *testing.T) {
 	} else if err != nil {
 		t.Skip("redis-server is not installed")
 	}
-	readme, err := os.ReadFile("README.md")
+	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
