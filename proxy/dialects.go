@@ -154,13 +154,13 @@ func messagesErrorType(status int) string {
 
 // inDialect makes an error read as a dialect's own. An upstream's own body
 // stays as it is.
-func inDialect(err error, d translate.Dialect) error {
+func inDialect(err error, d translate.Dialect, requestID string) error {
 	if err == nil || d != translate.DialectMessages {
 		return err
 	}
 	e := *describe(err)
 	if len(e.Body) == 0 {
-		e.Body = messagesErrorBody(&e)
+		e.Body = messagesErrorBody(&e, requestID)
 		e.BodyType = "application/json"
 	}
 	return &e
@@ -168,7 +168,7 @@ func inDialect(err error, d translate.Dialect) error {
 
 // messagesErrorBody is Anthropic's error object. A code of ours, which clients
 // of that API do not know, is among its details.
-func messagesErrorBody(e *refusal) []byte {
+func messagesErrorBody(e *refusal, requestID string) []byte {
 	type object struct {
 		Type    string            `json:"type"`
 		Message string            `json:"message"`
@@ -178,7 +178,11 @@ func messagesErrorBody(e *refusal) []byte {
 	if e.Code != "" {
 		o.Details = map[string]string{"code": e.Code}
 	}
-	b, err := json.Marshal(map[string]any{"type": "error", "error": o})
+	b, err := json.Marshal(struct {
+		Type      string `json:"type"`
+		Error     object `json:"error"`
+		RequestID string `json:"request_id"`
+	}{"error", o, requestID})
 	if err != nil {
 		panic(err) // strings always marshal
 	}
@@ -242,3 +246,34 @@ func (s *setup) tokens(ctx context.Context, a account, r *translate.Request) (in
 	}
 	return n, nil
 }
+
+// messagesModels is a list of models in Anthropic's shape. Claude Code offers
+// only names that begin with its maker's, so tiers have such names, too: see
+// messagesAlias.
+func messagesModels(list []model) any {
+	type entry struct {
+		ID          string `json:"id"`
+		Type        string `json:"type"`
+		DisplayName string `json:"display_name"`
+		CreatedAt   string `json:"created_at"`
+		MaxInput    int64  `json:"max_input_tokens,omitempty"`
+		MaxTokens   int64  `json:"max_tokens,omitempty"`
+	}
+	entries := make([]entry, 0, len(list))
+	for _, m := range list {
+		e := entry{ID: m.ID, Type: "model", DisplayName: m.ID, CreatedAt: time.Unix(m.Created, 0).UTC().Format(time.RFC3339), MaxInput: m.Context, MaxTokens: m.Output}
+		if m.OwnedBy == "inference-router" && !strings.HasPrefix(m.ID, "claude") {
+			e.ID = messagesAlias + m.ID
+		}
+		entries = append(entries, e)
+	}
+	return struct {
+		Data    []entry `json:"data"`
+		HasMore bool    `json:"has_more"`
+		FirstID string  `json:"first_id"`
+		LastID  string  `json:"last_id"`
+	}{entries, false, entries[0].ID, entries[len(entries)-1].ID}
+}
+
+// messagesAlias before auto, a tier or an alias is another name for it.
+const messagesAlias = "claude-"

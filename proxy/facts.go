@@ -131,6 +131,9 @@ func (a *account) mayUse(tier string) bool {
 // resolve finds what a model's name stands for: auto, an alias, a tier, a
 // deployment or a bare model name.
 func (s *setup) resolve(f *routing.Request, model string) error {
+	if short, ok := strings.CutPrefix(model, messagesAlias); ok && s.named(model) == nil && (short == "auto" || s.tiers[short] != nil || s.Models.Aliases[short] != "") && s.Models.Aliases[model] == "" {
+		model = short
+	}
 	if to, ok := s.Models.Aliases[model]; ok {
 		model = to
 	}

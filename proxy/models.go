@@ -21,6 +21,8 @@ type model struct {
 	Object  string `json:"object"`
 	Created int64  `json:"created"`
 	OwnedBy string `json:"owned_by"`
+	Context int64  `json:"context_length,omitempty"` // in tokens
+	Output  int64  `json:"max_output_tokens,omitempty"`
 }
 
 // models lists what a client may send as "model": auto, tiers, aliases and
@@ -31,6 +33,11 @@ func (s *Server) models(now *setup, key *Key) []model {
 	add := func(id, owner string) {
 		if !slices.ContainsFunc(list, func(m model) bool { return m.ID == id }) {
 			list = append(list, model{ID: id, Object: "model", Created: s.started.Unix(), OwnedBy: owner})
+		}
+	}
+	sized := func(d *Deployment) {
+		if m := &list[len(list)-1]; m.ID == d.Name {
+			m.Context, m.Output = d.Context, leastLimit(d.MaxOutput, d.OutputCap)
 		}
 	}
 	add("auto", "inference-router")
@@ -53,6 +60,7 @@ func (s *Server) models(now *setup, key *Key) []model {
 		for _, d := range t.Deployments {
 			if may(t.Name) {
 				add(d.Name, d.Provider)
+				sized(&d)
 			}
 		}
 	}
@@ -64,7 +72,11 @@ func (s *Server) models(now *setup, key *Key) []model {
 
 func (s *Server) listModels(w http.ResponseWriter, r *http.Request) error {
 	now := s.current.Load()
-	return writeJSON(w, map[string]any{"object": "list", "data": s.models(now, now.lookupKey(bearer(r.Header)))})
+	list := s.models(now, now.lookupKey(bearer(r.Header)))
+	if r.Header.Get("Anthropic-Version") != "" {
+		return writeJSON(w, messagesModels(list))
+	}
+	return writeJSON(w, map[string]any{"object": "list", "data": list})
 }
 
 func (s *Server) getModel(w http.ResponseWriter, r *http.Request) error {

@@ -187,13 +187,17 @@ func requestID(h http.Header) string {
 func (s *Server) handler(r route) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		w, req := c.Response(), c.Request()
+		id := w.Header().Get("X-Request-Id")
+		if r.dialect == translate.DialectMessages {
+			w.Header()["Request-Id"] = []string{id}
+		}
 		if err := s.current.Load().permit(r.access, req); err != nil {
-			return inDialect(err, r.dialect)
+			return inDialect(err, r.dialect, id)
 		}
 		if r.serve != nil {
-			return inDialect(r.serve(w, req), r.dialect)
+			return inDialect(r.serve(w, req), r.dialect, id)
 		}
-		j := s.depart(r.path, w.Header().Get("X-Request-Id"))
+		j := s.depart(r.path, id)
 		j.dialect = r.dialect
 		defer func() {
 			if p := recover(); p != nil {
@@ -204,7 +208,7 @@ func (s *Server) handler(r route) echo.HandlerFunc {
 		err := r.travel(w, req, j)
 		if err != nil && !w.Committed {
 			j.explainRefusal(w.Header())
-			writeRefusal(w, describe(inDialect(err, r.dialect)))
+			writeRefusal(w, describe(inDialect(err, r.dialect, id)))
 		}
 		s.publish(j.now, j.arrive(err))
 		return nil

@@ -74,6 +74,7 @@ type Deployment struct {
 	Embedder Embedder // for Config.Embeddings
 	Price    budget.Price
 
+	Context    int64  // the model's context window in tokens; 0 means unknown
 	MaxOutput  int64  // the model's own output limit in tokens; 0 means unknown: 4,096 is reserved
 	OutputCap  int64  // output limit of ours, in tokens, for who asks for more or names none; 0 means none
 	LimitField string // the request field an output limit is written to; "" means max_tokens

@@ -264,6 +264,7 @@ func deployment(u *config.Upstream) proxy.Deployment {
 		Model:      u.Model,
 		Price:      u.Billed,
 		MaxOutput:  capabilities(u).MaxOutput,
+		Context:    cmp.Or(capabilities(u).Context, budget.ContextWindow(u.Provider, u.Model)),
 		OutputCap:  u.MaxOutputTokens,
 		LimitField: "max_tokens",
 		KeepUsage:  u.Provider == "openrouter",

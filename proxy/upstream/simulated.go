@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/inference-router/inference-router/internal/rawjson"
+	"github.com/tidwall/gjson"
+
 	"github.com/inference-router/inference-router/translate"
 )
 
@@ -159,8 +161,9 @@ type simulation struct {
 	id       string
 	model    string
 	created  int64
-	choices  [][]string // tokens, by choice
-	cut      bool       // by the client's output limit
+	choices  [][]string     // tokens, by choice
+	cut      bool           // by the client's output limit
+	call     *simulatedCall // nil: the tokens are text
 	usage    translate.Usage
 	askUsage bool
 }
@@ -168,10 +171,15 @@ type simulation struct {
 func (s *Simulated) answer(r *translate.Request, id string) *simulation {
 	a := &simulation{id: id, model: s.c.Model, askUsage: r.IncludeUsage || r.IncludeCost}
 	a.usage.InputTokens = max(1, r.InputBytes/bytesPerToken)
+	a.call = callFor(r, id)
 	// The same question gets the same text, as at temperature 0.
 	random := rand.New(rand.NewPCG(s.c.Seed, hash(r.Prompt())))
 	for range max(1, r.N) {
-		tokens := tokenize(s.text(r, random))
+		text := s.text(r, random)
+		if a.call != nil {
+			text = a.call.arguments
+		}
+		tokens := tokenize(text)
 		if r.MaxTokens > 0 && int64(len(tokens)) > r.MaxTokens {
 			tokens, a.cut = tokens[:r.MaxTokens], true
 		}
@@ -216,6 +224,9 @@ func (s *Simulated) text(r *translate.Request, random *rand.Rand) string {
 	if !r.Schema {
 		return b.String()
 	}
+	if schema := gjson.GetBytes(r.Raw("response_format"), "json_schema.schema"); schema.IsObject() {
+		return sample(schema, schema, 0)
+	}
 	return `{"tier":` + string(quote(s.c.Tier)) + `,"model":` + string(quote(s.c.Model)) + `,"answer":` + string(quote(b.String())) + `}`
 }
 
@@ -248,6 +259,9 @@ func (a *simulation) finishReason() string {
 	if a.cut {
 		return "length"
 	}
+	if a.call != nil {
+		return "tool_calls"
+	}
 	return "stop"
 }
 
@@ -269,7 +283,12 @@ func (a *simulation) chunk(choice int, delta []byte, finish string) []byte {
 }
 
 func (a *simulation) role(choice int) translate.Chunk {
-	c := translate.Chunk{Data: a.chunk(choice, []byte(`"role":"assistant","content":""`), "")}
+	delta := []byte(`"role":"assistant","content":""`)
+	if a.call != nil {
+		delta = append([]byte(`"role":"assistant","content":null,"tool_calls":[{"index":0,`), a.call.member("")...)
+		delta = append(delta, "}]"...)
+	}
+	c := translate.Chunk{Data: a.chunk(choice, delta, "")}
 	if choice == 0 {
 		c.Head = a.head()
 	}
@@ -278,6 +297,9 @@ func (a *simulation) role(choice int) translate.Chunk {
 
 func (a *simulation) delta(choice int, token string) translate.Chunk {
 	delta := append([]byte(`"content":`), quote(token)...)
+	if a.call != nil {
+		delta = a.call.part(token)
+	}
 	return translate.Chunk{Data: a.chunk(choice, delta, ""), OutputBytes: int64(len(token))}
 }
 
@@ -311,8 +333,13 @@ func (a *simulation) whole() translate.Chunk {
 		}
 		text := strings.Join(tokens, "")
 		written += int64(len(text))
-		data = fmt.Appendf(data, `{"index":%d,"message":{"role":"assistant","content":%s,"refusal":null},"logprobs":null,"finish_reason":"%s"}`,
-			i, quote(text), a.finishReason())
+		content, calls := quote(text), []byte(nil)
+		if a.call != nil {
+			content = []byte("null")
+			calls = append(append([]byte(`,"tool_calls":[{`), a.call.member(text)...), "}]"...)
+		}
+		data = fmt.Appendf(data, `{"index":%d,"message":{"role":"assistant","content":%s,"refusal":null%s},"logprobs":null,"finish_reason":"%s"}`,
+			i, content, calls, a.finishReason())
 	}
 	data = append(append(append(data, `],"usage":`...), a.usageJSON()...), '}')
 	return translate.Chunk{Data: data, Whole: true, OutputBytes: written, Usage: &a.usage, Finish: a.finishReason(), Head: a.head()}
