@@ -36,6 +36,7 @@ func FromAnthropic(q *AnthropicRequest, answer []byte, head AnswerHead) (Chunk, 
 		}
 		return true
 	})
+	a.add(piece{kind: pieceRefusal, text: root.Get("stop_details.explanation").Str})
 	var end anthropicEnding
 	end.stop = root.Get("stop_reason").Str
 	end.count(root.Get("usage"), true)
@@ -256,6 +257,7 @@ func (s *anthropicStream) event(e Event) error {
 		if stop := root.Get("delta.stop_reason"); stop.Type == gjson.String {
 			s.end.stop = stop.Str
 		}
+		s.write(piece{kind: pieceRefusal, text: root.Get("delta.stop_details.explanation").Str})
 		s.end.count(root.Get("usage"), true)
 	case "message_stop":
 		s.closeBlock()
@@ -357,6 +359,9 @@ func (s *anthropicStream) finish() error {
 	}
 	s.done = true
 	end := s.end.ending()
+	if c, ok := s.w.rest(); ok {
+		s.emit(c)
+	}
 	c := s.w.finish(end.finish)
 	c.More = end.usage != nil
 	s.emit(c)
@@ -428,6 +433,9 @@ func AnthropicEvents(answer []byte) iter.Seq2[Event, error] {
 			kind("message_delta")(t)
 			t.OpenObject("delta")
 			t.StringMember("stop_reason", root.Get("stop_reason").Str)
+			if details := root.Get("stop_details"); details.IsObject() {
+				t.RawMember("stop_details", details.Raw)
+			}
 			t.EndObject()
 			if usage := root.Get("usage"); usage.IsObject() {
 				t.RawMember("usage", usage.Raw)

@@ -103,12 +103,15 @@ func anthropicFailure(status int) *UpstreamError {
 	return &UpstreamError{Kind: KindServer, Code: "upstream_error", Message: "The upstream failed to answer the request."}
 }
 
-// Relax gives the options with which a refused request may be put again: the
-// model has told us that it lacks something we took it to have. It returns
-// false when err says no such thing, or nothing would change.
-func (o AnthropicOptions) Relax(err *UpstreamError) (AnthropicOptions, bool) {
-	// The refusals are Claude's own, and the same on Bedrock.
-	b, ok := BedrockOptions{Capabilities: o.Capabilities}.Relax(err)
-	o.Capabilities = b.Capabilities
+// Relax gives the options with which a refused request may be put again. Its
+// Capabilities are the model's, to be kept; its Options hold for this request.
+// It returns false when err does not say what to leave out.
+func (o AnthropicOptions) Relax(err *UpstreamError) (relaxed AnthropicOptions, ok bool) {
+	if err.Kind != KindInvalid {
+		return o, false
+	}
+	if o.Capabilities, ok = o.Capabilities.relax(err); !ok {
+		o.Options, ok = o.Options.relax(err)
+	}
 	return o, ok
 }

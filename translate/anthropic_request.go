@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tidwall/gjson"
+
 	"github.com/inference-router/inference-router/internal/rawjson"
 )
 
@@ -38,7 +40,7 @@ type AnthropicRequest struct {
 // attempt's final JSON. It fails with *InvalidError when the request cannot be
 // put to the model.
 func ToAnthropic(r *Request, o AnthropicOptions) (*AnthropicRequest, error) {
-	c, err := parseChat(r.Body)
+	c, err := parseFor(r.Body, o.Options)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +80,7 @@ type anthropicWriter struct {
 // calls their definitions. It is not for a model that needs a tool call to
 // answer in the client's format.
 func (w *anthropicWriter) keepTools() {
-	callsForFormat := w.chat.format.kind == "json_schema" && w.caps.StructuredOutput != "native"
+	callsForFormat := w.chat.format.kind == "json_schema" && w.caps.StructuredOutput != "native" && !w.chat.boundPrefix(w.caps)
 	if w.chat.choice.mode == "none" && w.caps.Tools && !callsForFormat {
 		w.chat.choice.mode, w.noCalls = "", true
 	}
@@ -179,6 +181,8 @@ func (w *anthropicWriter) reasoning() {
 			}
 		}
 		w.t.EndObject()
+	} else if r.mode == reasoningOff && w.caps.Thinking == "default" {
+		w.t.RawMember("thinking", `{"type":"disabled"}`)
 	}
 	if r.effort == "" && w.plan.schema == nil {
 		return
@@ -229,7 +233,7 @@ func (w *anthropicWriter) tools() {
 			w.t.StringMember("description", t.description)
 		}
 		schema := toolSchema(t.schema, w.caps)
-		if t.strict && w.caps.StrictTools {
+		if t.strict && w.caps.StrictTools && !isOpen(gjson.Parse(t.schema), true) {
 			w.t.RawMember("strict", "true")
 			schema = closedSchema(schema)
 		}

@@ -25,6 +25,7 @@ func FromBedrock(q *BedrockRequest, answer []byte, head AnswerHead) (Chunk, erro
 	}
 	a := wholeAnswer{names: q.names}
 	readContentBlocks(root.Get("output.message.content"), a.add)
+	a.add(piece{kind: pieceRefusal, text: refusalOf(root)})
 	e := ending{usage: converseUsage(root.Get("usage")), serviceTier: root.Get("serviceTier.type").Str}
 	e.cacheCounts = hasCacheCounts(root.Get("usage"))
 	if e.finish, err = converseFinish(root.Get("stopReason").Str, a.bytes > 0); err != nil {
@@ -33,6 +34,11 @@ func FromBedrock(q *BedrockRequest, answer []byte, head AnswerHead) (Chunk, erro
 	c := a.chunk(head, e)
 	c.Head = &Head{RequestID: head.RequestID, Dropped: q.Dropped, Created: head.Created}
 	return c, nil
+}
+
+// refusalOf is why the model refused, which Claude tells among its own fields.
+func refusalOf(v gjson.Result) string {
+	return v.Get("additionalModelResponseFields.stop_details.explanation").Str
 }
 
 func readConverse(answer []byte) (gjson.Result, error) {
@@ -88,7 +94,9 @@ func readContentBlock(kind string, v gjson.Result, add func(piece)) {
 			return
 		}
 		add(piece{kind: pieceCall, id: v.Get("toolUseId").Str, name: v.Get("name").Str})
-		if input := v.Get("input"); input.Exists() && input.Type != gjson.Null {
+		if input := v.Get("input"); input.Type == gjson.String { // the object as text
+			add(piece{kind: pieceArguments, text: input.Str})
+		} else if input.Exists() && input.Type != gjson.Null {
 			add(piece{kind: pieceArguments, text: input.Raw})
 		}
 		add(piece{kind: pieceCallEnd})
@@ -108,7 +116,7 @@ func converseFinish(reason string, spoke bool) (string, error) {
 		return "tool_calls", nil
 	case "max_tokens", "model_context_window_exceeded":
 		return "length", nil
-	case "guardrail_intervened", "content_filtered":
+	case "guardrail_intervened", "content_filtered", "refusal":
 		return "content_filter", nil
 	case "malformed_model_output", "malformed_tool_use":
 		return "", &UpstreamError{Kind: KindServer, Status: 200, Code: "malformed_model_output", Message: "The model wrote something that cannot be read.", Billed: BilledPartly}
@@ -314,7 +322,7 @@ func (s *converseStream) delta(v gjson.Result) (err error) {
 			if index != s.tool {
 				err = &UpstreamError{Kind: KindBadResponse, Status: 200, Code: "upstream_bad_chunk", Message: "The upstream sent input for a call that is not open.", Billed: BilledPartly}
 			} else if !s.skip {
-				s.add(piece{kind: pieceArguments, text: d.Get("input").Str})
+				s.add(piece{kind: pieceArguments, text: inputDelta(d.Get("input"))})
 			}
 		case "reasoningContent":
 			s.reasoning(d)
@@ -322,6 +330,15 @@ func (s *converseStream) delta(v gjson.Result) (err error) {
 		return err == nil
 	})
 	return err
+}
+
+// inputDelta is a piece of a call's input: text, as AWS has it, or the object at
+// once.
+func inputDelta(v gjson.Result) string {
+	if v.IsObject() {
+		return v.Raw
+	}
+	return v.Str
 }
 
 func (s *converseStream) reasoning(v gjson.Result) {
@@ -356,6 +373,12 @@ func (s *converseStream) stop(v gjson.Result) error {
 		return err
 	}
 	s.stopped = true
+	if c, ok := s.w.write(piece{kind: pieceRefusal, text: refusalOf(v)}); ok {
+		s.keep(c)
+	}
+	if c, ok := s.w.rest(); ok {
+		s.keep(c)
+	}
 	s.keep(s.w.finish(finish))
 	return nil
 }
@@ -396,6 +419,9 @@ func WholeEvents(answer []byte) iter.Seq2[BedrockEvent, error] {
 		var stop, meta rawjson.Writer
 		stop.Object()
 		stop.StringMember("stopReason", root.Get("stopReason").Str)
+		if more := root.Get("additionalModelResponseFields"); more.IsObject() {
+			stop.RawMember("additionalModelResponseFields", more.Raw)
+		}
 		stop.EndObject()
 		if !yield(BedrockEvent{Type: "messageStop", Payload: stop, More: true}, nil) {
 			return

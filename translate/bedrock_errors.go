@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -69,6 +70,9 @@ func errorName(name string) string {
 func bedrockKind(name string, status int, message string) (Kind, string) {
 	switch name {
 	case "throttling", "toomanyrequests", "throttled", "requestlimitexceeded":
+		if strings.Contains(message, "per day") || strings.Contains(message, "daily") { // no wait of ours will do
+			return KindQuota, "upstream_quota_exceeded"
+		}
 		return KindRateLimited, "rate_limit_exceeded"
 	case "servicequotaexceeded":
 		return KindQuota, "upstream_quota_exceeded"
@@ -205,38 +209,94 @@ var relaxations = []struct {
 	{[]string{"temperature", "deprecated"}, noSampling},
 	{[]string{"top_p", "deprecated"}, noSampling},
 	{[]string{"top_k", "deprecated"}, noSampling},
-	{[]string{"strict: extra inputs are not permitted"}, func(c *Capabilities) { c.StrictTools = false }},
-	{[]string{"output_config", "extra inputs are not permitted"}, func(c *Capabilities) { c.StructuredOutput = "tool" }},
-	{[]string{"outputconfig", "support"}, func(c *Capabilities) { c.StructuredOutput = "tool" }},
+	{[]string{"tool_choice", "type", "not supported for this model"}, noForcedTools},
+	{[]string{"toolchoice", "support"}, noForcedTools},
+	{[]string{"tool choice", "support"}, noForcedTools},
+	{[]string{"disable_parallel_tool_use", "not permitted"}, func(c *Capabilities) { c.ParallelSwitch = false }},
+	{[]string{"disable_parallel_tool_use", "support"}, func(c *Capabilities) { c.ParallelSwitch = false }},
+	{[]string{"strict", "extra inputs are not permitted"}, func(c *Capabilities) { c.StrictTools = false }},
+	{[]string{"strict", "support"}, func(c *Capabilities) { c.StrictTools = false }},
+	{[]string{"output_config.effort", "extra inputs are not permitted"}, func(c *Capabilities) { c.Efforts = noEfforts }},
+	{[]string{"effort", "not supported", "max"}, func(c *Capabilities) { c.Efforts = withoutEffort(c.Efforts, "max") }},
+	{[]string{"effort", "not supported", "xhigh"}, func(c *Capabilities) { c.Efforts = withoutEffort(c.Efforts, "xhigh") }},
+	{[]string{"effort", "not support"}, func(c *Capabilities) { c.Efforts = noEfforts }},
+	{[]string{"output_config", "extra inputs are not permitted"}, noNativeSchema},
+	{[]string{"outputconfig", "support"}, noNativeSchema},
+	{[]string{"output_format", "support"}, noNativeSchema},
+	{[]string{"structured output", "support"}, noNativeSchema},
 	{[]string{"service tier"}, func(c *Capabilities) { c.ServiceTier = false }},
 	{[]string{"servicetier"}, func(c *Capabilities) { c.ServiceTier = false }},
 	{[]string{"tool use in streaming mode"}, func(c *Capabilities) { c.StreamTools = false }},
 	{[]string{"support", "stopsequences"}, func(c *Capabilities) { c.Stop = false }},
-	{[]string{"support", "system messages"}, func(c *Capabilities) { c.System = false }},
+	{[]string{"support", "stop_sequences"}, func(c *Capabilities) { c.Stop = false }},
+	{[]string{"support", "system messages"}, func(c *Capabilities) { c.MidSystem, c.System = false, c.MidSystem && c.System }},
+	{[]string{"role 'system'", "support"}, func(c *Capabilities) { c.MidSystem = false }},
 	{[]string{"support", "assistant message prefill"}, func(c *Capabilities) { c.Prefill = false }},
 	{[]string{"extraneous key [cachepoint]"}, func(c *Capabilities) { c.Cache = false }},
 	{[]string{"support", "prompt caching"}, func(c *Capabilities) { c.Cache = false }},
 	{[]string{"conversation blocks and tool result blocks", "same turn"}, func(c *Capabilities) { c.MixedToolTurn = false }},
+	{[]string{"thinking.type.disabled", "not supported"}, func(c *Capabilities) { c.Thinking = "always" }},
 	{[]string{"thinking.type.enabled", "not supported"}, func(c *Capabilities) { c.Reasoning = "adaptive" }},
 	{[]string{"thinking.type.adaptive", "not supported"}, func(c *Capabilities) { c.Reasoning = "budget" }},
 }
 
+func noForcedTools(c *Capabilities) { c.ToolChoice, c.NamedToolChoice = false, false }
+
+func noNativeSchema(c *Capabilities) {
+	if c.StructuredOutput == "native" {
+		c.StructuredOutput = "tool"
+	}
+}
+
+// withoutEffort takes a name out of the list of efforts.
+func withoutEffort(known, name string) string {
+	if known == "" {
+		known = "low medium high xhigh max"
+	}
+	left := slices.DeleteFunc(strings.Fields(known), func(e string) bool { return e == name })
+	return cmp.Or(strings.Join(left, " "), noEfforts)
+}
+
 func noSampling(c *Capabilities) { c.Sampling = "none" }
 
-// Relax gives the options with which a refused request may be put again: the
-// model has told us that it lacks something we took it to have. It returns
-// false when err says no such thing, or nothing would change.
-func (o BedrockOptions) Relax(err *UpstreamError) (BedrockOptions, bool) {
+// relax learns from a refusal: the model has told us that it lacks something we
+// took it to have. It returns false when err says no such thing, or nothing
+// changes.
+func (c Capabilities) relax(err *UpstreamError) (Capabilities, bool) {
+	before := c
+	message := strings.ToLower(err.Message)
+	for _, r := range relaxations {
+		if slices.ContainsFunc(r.says, func(s string) bool { return !strings.Contains(message, s) }) {
+			continue
+		}
+		if r.lack(&c); c != before {
+			return c, true
+		}
+	}
+	return c, false
+}
+
+// relax is Capabilities.relax for what concerns one request only.
+func (o Options) relax(err *UpstreamError) (Options, bool) {
+	message := strings.ToLower(err.Message)
+	refused := strings.Contains(message, "bound to a different conversation") ||
+		strings.Contains(message, "invalid") && strings.Contains(message, "signature") && strings.Contains(message, "thinking")
+	if !refused || o.DropThoughts {
+		return o, false
+	}
+	o.DropThoughts = true
+	return o, true
+}
+
+// Relax gives the options with which a refused request may be put again. Its
+// Capabilities are the model's, to be kept; its Options hold for this request.
+// It returns false when err does not say what to leave out.
+func (o BedrockOptions) Relax(err *UpstreamError) (relaxed BedrockOptions, ok bool) {
 	if err.Kind != KindInvalid {
 		return o, false
 	}
-	before := o.Capabilities
-	message := strings.ToLower(err.Message)
-	for _, r := range relaxations {
-		if !slices.ContainsFunc(r.says, func(s string) bool { return !strings.Contains(message, s) }) {
-			r.lack(&o.Capabilities)
-			break
-		}
+	if o.Capabilities, ok = o.Capabilities.relax(err); !ok {
+		o.Options, ok = o.Options.relax(err)
 	}
-	return o, o.Capabilities != before
+	return o, ok
 }

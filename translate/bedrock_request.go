@@ -1,9 +1,12 @@
 package translate
 
 import (
+	"cmp"
 	"encoding/base64"
 	"slices"
 	"strings"
+
+	"github.com/tidwall/gjson"
 
 	"github.com/inference-router/inference-router/internal/rawjson"
 )
@@ -47,7 +50,7 @@ type BedrockRequest struct {
 // ToBedrock writes the Converse call for a request.
 func ToBedrock(r *Request, o BedrockOptions) (*BedrockRequest, error) {
 	caps := o.Capabilities
-	c, p, err := prepare(r.Body, caps)
+	c, p, err := prepare(r.Body, caps, o.Options)
 	if err != nil {
 		return nil, err
 	}
@@ -262,15 +265,23 @@ func (w *bedrockWriter) tool(t tool) {
 		w.t.StringMember("description", t.description)
 	}
 	w.t.OpenObject("inputSchema")
-	w.t.RawMember("json", toolSchema(t.schema, w.caps))
+	schema := toolSchema(t.schema, w.caps)
+	if w.isStrict(t) {
+		schema = closedSchema(schema)
+	}
+	w.t.RawMember("json", schema)
 	w.t.EndObject()
-	if t.strict && w.caps.StrictTools {
+	if w.isStrict(t) {
 		w.t.Key("strict")
 		w.t.Bool(true)
 	}
 	w.t.EndObject()
 	w.t.EndObject()
 	w.cachePoint(t.cache)
+}
+
+func (w *bedrockWriter) isStrict(t tool) bool {
+	return t.strict && w.caps.StrictTools && !isOpen(gjson.Parse(t.schema), true)
 }
 
 // extraFields writes the model's native parameters, which Converse passes
@@ -305,17 +316,12 @@ func (w *bedrockWriter) extraFields() {
 	}
 }
 
-// parallelSwitch repeats the tool choice in Claude's own words, the only place
-// where parallel calls can be switched off.
+// parallelSwitch speaks of the tool choice in Claude's own words, the only place
+// where parallel calls can be switched off. Beside a toolChoice it may not name
+// the choice again.
 func (w *bedrockWriter) parallelSwitch(t *rawjson.Writer) {
 	t.OpenObject("tool_choice")
-	switch w.chat.choice.mode {
-	case "required":
-		t.StringMember("type", "any")
-	case "tool":
-		t.StringMember("type", "tool")
-		t.StringMember("name", w.plan.names.alias(w.chat.choice.name))
-	default:
+	if w.chat.choice.mode == "" {
 		t.StringMember("type", "auto")
 	}
 	t.Key("disable_parallel_tool_use")
@@ -341,8 +347,11 @@ func (w *bedrockWriter) reasoningFields(t *rawjson.Writer) {
 	case reasoningEffort:
 		w.effortField(t, r.effort)
 	case reasoningOff:
-		if r.effort == "" { // else said in outputConfig
+		switch {
+		case w.caps.Reasoning == "effort":
 			w.effortField(t, "none")
+		case w.caps.Thinking == "default":
+			t.RawMember("thinking", `{"type":"disabled"}`)
 		}
 	}
 }
@@ -359,16 +368,18 @@ func (w *bedrockWriter) effortField(t *rawjson.Writer, effort string) {
 			t.StringMember("maxReasoningEffort", effort)
 		}
 		t.EndObject()
-	case "deepseek":
-		if effort != "none" {
-			t.StringMember("reasoning_config", effort)
-		}
 	case "claude": // said in outputConfig
 	default:
-		if effort == "none" {
-			effort = "low"
+		if effort == "none" && !knowsEffort(w.caps, effort) { // then silence means it
+			return
 		}
-		t.StringMember("reasoning_effort", effort)
+		if object, name, nested := strings.Cut(w.caps.EffortField, "."); nested {
+			t.OpenObject(object)
+			t.StringMember(name, effort)
+			t.EndObject()
+		} else {
+			t.StringMember(cmp.Or(object, "reasoning_effort"), effort)
+		}
 	}
 }
 
@@ -455,7 +466,10 @@ func (w *bedrockWriter) outputConfig() {
 func (w *bedrockWriter) guardrail(stream bool) {
 	g := w.options.Guardrail
 	if g.ID == "" && w.chat.guardrail != nil {
-		g = Guardrail{ID: w.chat.guardrail.id, Version: w.chat.guardrail.version, Trace: w.chat.guardrail.trace}
+		g = Guardrail{
+			ID: w.chat.guardrail.id, Version: w.chat.guardrail.version, Trace: w.chat.guardrail.trace,
+			Async: w.chat.guardrail.mode == "async",
+		}
 	}
 	if g.ID == "" {
 		return

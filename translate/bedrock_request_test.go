@@ -6,7 +6,6 @@ import (
 	"errors"
 	"reflect"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -203,8 +202,8 @@ func TestRequestFields(t *testing.T) {
 		{name: "tools: an empty list is none", request: `"tools":[]`, want: want{"toolConfig": ""}},
 		{name: "parallel_tool_calls false on Claude 4.5", request: `"tools":[{"type":"function","function":{"name":"f"}}],"parallel_tool_calls":false`,
 			want: want{"additionalModelRequestFields": `{"tool_choice":{"type":"auto","disable_parallel_tool_use":true}}`}},
-		{name: "parallel_tool_calls false mirrors the choice", request: `"tools":[{"type":"function","function":{"name":"f"}}],"parallel_tool_calls":false,"tool_choice":{"type":"function","function":{"name":"f"}}`,
-			want: want{"additionalModelRequestFields.tool_choice": `{"type":"tool","name":"f","disable_parallel_tool_use":true}`}},
+		{name: "parallel_tool_calls false beside a choice does not name it again", request: `"tools":[{"type":"function","function":{"name":"f"}}],"parallel_tool_calls":false,"tool_choice":{"type":"function","function":{"name":"f"}}`,
+			want: want{"additionalModelRequestFields.tool_choice": `{"disable_parallel_tool_use":true}`}},
 		{name: "parallel_tool_calls false elsewhere is kept by us", model: nova, request: `"tools":[{"type":"function","function":{"name":"f"}}],"parallel_tool_calls":false`,
 			want: want{"additionalModelRequestFields": ""}},
 		{name: "parallel_tool_calls true", request: `"tools":[{"type":"function","function":{"name":"f"}}],"parallel_tool_calls":true`, want: want{"additionalModelRequestFields": ""}},
@@ -475,7 +474,7 @@ func TestToolChoice(t *testing.T) {
 		{name: "trap 15: none withholds the tools", request: two + `,"tool_choice":"none"`, want: want{"toolConfig": ""}},
 		{name: "none with calls in the history", request: callHistory("{}") + `,"tool_choice":"none"`, want: want{"toolConfig.tools.#": "1", "toolConfig.tools.0.toolSpec.name": `"no_tool_available"`}},
 		{name: "required", request: two + `,"tool_choice":"required"`, want: want{choice: `{"any":{}}`}},
-		{name: "required on a model that cannot be forced", model: llama, request: two + `,"tool_choice":"required"`, refused: "tool_choice"},
+		{name: "required on a model that cannot be forced", model: llama, request: two + `,"tool_choice":"required"`, dropped: "tool_choice", want: want{choice: "", "system.0.text": `"Answer by calling at least one of the tools, and in no other way."`}},
 		{name: "a function", request: two + `,"tool_choice":{"type":"function","function":{"name":"g"}}`, want: want{choice: `{"tool":{"name":"g"}}`}},
 		{name: "a function that is not there", request: two + `,"tool_choice":{"type":"function","function":{"name":"h"}}`, refused: "tool_choice"},
 		{name: "a function on a model that only knows any", model: mistral, request: two + `,"tool_choice":{"type":"function","function":{"name":"g"}}`, want: want{choice: `{"any":{}}`, "toolConfig.tools.#.toolSpec.name": `["g"]`}},
@@ -709,7 +708,7 @@ func TestReasoningControls(t *testing.T) {
 		{name: "thinking of unknown kind", request: `"thinking":{"type":"deep"}`, refused: "thinking.type"},
 		{name: "adaptive: high", model: claude46, request: `"reasoning_effort":"high"`, want: want{fields: `{"thinking":{"type":"adaptive"}}`, "outputConfig": `{"effort":"high"}`, "inferenceConfig": ""}},
 		{name: "adaptive: minimal is low", model: claude48, request: `"reasoning_effort":"minimal"`, want: want{"outputConfig.effort": `"low"`}},
-		{name: "adaptive: max", model: claude48, request: `"reasoning_effort":"max"`, want: want{"outputConfig.effort": `"max"`}},
+		{name: "adaptive: max, clamped to the platform's greatest", model: claude48, request: `"reasoning_effort":"max"`, want: want{"outputConfig.effort": `"xhigh"`}},
 		{name: "adaptive: none", model: claude48, request: `"reasoning_effort":"none"`, want: want{fields: "", "outputConfig": `{"effort":"low"}`}},
 		{name: "adaptive: an explicit budget becomes adaptive", model: claude48, request: `"thinking":{"type":"enabled","budget_tokens":3000}`, want: want{fields: `{"thinking":{"type":"adaptive"}}`}},
 		{name: "adaptive: display", model: claude48, request: `"thinking":{"type":"adaptive","display":"summarized"}`, want: want{fields: `{"thinking":{"type":"adaptive","display":"summarized"}}`}},
@@ -720,7 +719,7 @@ func TestReasoningControls(t *testing.T) {
 		{name: "trap 40: Nova 2 at high effort takes no limit and no sampling", model: nova2, request: `"reasoning_effort":"xhigh","max_tokens":50,"temperature":0.5,"top_k":5`, want: want{fields: `{"reasoningConfig":{"type":"enabled","maxReasoningEffort":"high"}}`, "inferenceConfig": ""}, dropped: "max_tokens,temperature,top_k"},
 		{name: "gpt-oss: high", model: gptOSS, request: `"reasoning_effort":"xhigh"`, want: want{fields: `{"reasoning_effort":"high"}`}},
 		{name: "gpt-oss: none is low", model: gptOSS, request: `"reasoning_effort":"none"`, want: want{fields: `{"reasoning_effort":"low"}`}},
-		{name: "DeepSeek V3: medium", model: "deepseek.v3-v1:0", request: `"reasoning_effort":"medium"`, want: want{fields: `{"reasoning_config":"medium"}`}},
+		{name: "DeepSeek V3: medium", model: "deepseek.v3-v1:0", request: `"reasoning_effort":"medium"`, want: want{fields: `{"reasoning_effort":"medium"}`}},
 		{name: "an opaque model that the operator knows: adaptive", model: opaque, says: CapabilityOverrides{Reasoning: "adaptive", Sampling: "none"}, request: `"reasoning_effort":"high","temperature":0.5`,
 			want: want{fields: `{"thinking":{"type":"adaptive"}}`, "outputConfig": `{"effort":"high"}`, "inferenceConfig": ""}, dropped: "temperature"},
 		{name: "an opaque model that the operator knows: none", model: opaque, says: CapabilityOverrides{Reasoning: "adaptive"}, request: `"reasoning_effort":"none"`, want: want{fields: "", "outputConfig": `{"effort":"low"}`}},
@@ -735,7 +734,7 @@ func TestReasoningControls(t *testing.T) {
 
 func TestStructuredOutput(t *testing.T) {
 	format := `"response_format":{"type":"json_schema","json_schema":{"name":"n","description":"d","strict":true,"schema":{"$schema":"s","type":"object","properties":{"a":{"type":"object","properties":{"b":{"type":"integer","maximum":9007199254740993}}},"l":{"type":"array","items":{"type":"object","properties":{}}}},"$defs":{"D":{"type":"object","properties":{}}},"required":["a"]}}}`
-	const closed = `{"type":"object","properties":{"a":{"type":"object","properties":{"b":{"type":"integer","maximum":9007199254740993}},"additionalProperties":false},"l":{"type":"array","items":{"type":"object","properties":{},"additionalProperties":false}}},"$defs":{"D":{"type":"object","properties":{},"additionalProperties":false}},"required":["a"],"additionalProperties":false}`
+	const closed = `{"type":"object","properties":{"a":{"type":"object","properties":{"b":{"type":"integer","description":"{maximum: 9007199254740993}"}},"additionalProperties":false},"l":{"type":"array","items":{"type":"object","properties":{},"additionalProperties":false}}},"$defs":{"D":{"type":"object","properties":{},"additionalProperties":false}},"required":["a"],"additionalProperties":false}`
 	quoted, _ := json.Marshal(closed)
 	tools := `,"tools":[{"type":"function","function":{"name":"f"}}]`
 	runRequestRows(t, []requestRow{
@@ -787,13 +786,13 @@ func TestCapabilitiesAreFoundUnderEveryName(t *testing.T) {
 		{"anthropic", "claude-opus-4-20250514", "claude", "both", "budget", "tool"},
 		{"bedrock", "us.anthropic.claude-opus-4-1-20250805-v1:0", "claude", "either", "budget", "tool"},
 		{"bedrock", "us.anthropic.claude-opus-4-6-v1", "claude", "either", "adaptive", "native"},
-		{"bedrock", "us.anthropic.claude-opus-4-7", "claude", "none", "adaptive", "native"},
+		{"bedrock", "us.anthropic.claude-opus-4-7", "claude", "none", "adaptive", "tool"},
 		{"anthropic", "claude-fable-5", "claude", "none", "adaptive", "native"},
 		{"bedrock", "anthropic.claude-3-haiku-20240307-v1:0", "claude", "both", "none", "tool"},
 		{"bedrock", "us.amazon.nova-2-lite-v1:0", "nova", "both", "effort", "tool"},
 		{"bedrock", "meta.llama3-1-8b-instruct-v1:0", "llama", "both", "none", "none"},
-		{"bedrock", "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc", "", "both", "none", "none"},
-		{"bedrock", "arn:aws:bedrock:us-east-1:123456789012:imported-model/my-claude", "", "both", "none", "none"},
+		{"bedrock", "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc", "", "both", "none", "tool"},
+		{"bedrock", "arn:aws:bedrock:us-east-1:123456789012:imported-model/my-claude", "", "both", "none", "tool"},
 	} {
 		got := LookupCapabilities(row.provider, row.model)
 		if got.Family != row.family || got.Sampling != row.sampling || got.Reasoning != row.reasoning || got.StructuredOutput != row.output {
@@ -805,13 +804,15 @@ func TestCapabilitiesAreFoundUnderEveryName(t *testing.T) {
 
 func TestEveryLineOfTheCapabilityTableIsReachedAndValid(t *testing.T) {
 	for i, e := range capabilityTable {
-		j := slices.IndexFunc(capabilityTable, func(o capabilityEntry) bool { return strings.HasPrefix(e.match, o.match) })
-		if j != i {
-			t.Errorf("%q is hidden by %q", e.match, capabilityTable[j].match)
+		if reached, _ := lookUpEntry("bedrock", e.Match); reached != &capabilityTable[i] {
+			t.Errorf("%q is hidden by %q", e.Match, reached.Match)
+		}
+		if e.Source == "" {
+			t.Errorf("%q has no source", e.Match)
 		}
 		err := CapabilityOverrides{Sampling: e.caps.Sampling, Reasoning: e.caps.Reasoning, StructuredOutput: e.caps.StructuredOutput}.Validate()
 		if err != nil {
-			t.Errorf("%q: %v", e.match, err)
+			t.Errorf("%q: %v", e.Match, err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -24,6 +25,7 @@ type pieceKind int
 const (
 	pieceText      pieceKind = iota
 	pieceReasoning           // text of unsigned, or not yet signed, reasoning
+	pieceRefusal             // text with which the model refuses, or why it does not answer
 	pieceSigned              // a finished block of reasoning: text again, and signature
 	pieceRedacted            // data
 	pieceCall                // a call begins: id, name
@@ -38,7 +40,13 @@ type piece struct {
 	id, name  string // of a call; the name is the provider's
 	signature string
 	data      string // base64
+	place     place  // of pieceSigned and pieceRedacted, set by what writes them
 }
+
+// place says what the client has been given before a block of thoughts, so that
+// the block finds its place again when the client gives it back: how many calls,
+// and how many bytes of text.
+type place struct{ calls, text int64 }
 
 // ending is how an answer ends.
 type ending struct {
@@ -67,7 +75,7 @@ func (n *names) kindOf(provider string, calls int, answered bool) callKind {
 		return callSilent
 	case provider == n.jsonTool && provider != "":
 		return callJSON
-	case provider == n.silent && provider != "":
+	case provider == n.silent && provider != "", n.mute:
 		return callSilent
 	case n.single && calls > 0:
 		return callSilent
@@ -106,10 +114,14 @@ type chunkWriter struct {
 	open     callKind
 	said     bool            // the open call has had arguments
 	custom   strings.Builder // input of the open custom call
+	texts    int64           // bytes of text the client has been given
+	keys     keyRenamer      // of the open call's input
+	prose    *prose          // nil unless text may stand for our JSON tool's input
 }
 
 func newChunkWriter(n *names, head AnswerHead, r *Request) *chunkWriter {
 	w := &chunkWriter{names: n, head: head, nullUsage: r.IncludeUsage, giveUsage: r.IncludeUsage || r.IncludeCost}
+	w.keys.names, w.prose = n.fromProvider, n.newProse()
 	var t rawjson.Writer
 	t.Object()
 	t.StringMember("id", head.ID)
@@ -162,10 +174,18 @@ func (w *chunkWriter) start() Chunk {
 func (w *chunkWriter) write(p piece) (Chunk, bool) {
 	switch p.kind {
 	case pieceText:
+		if w.prose != nil {
+			c, ok := w.text("content", w.prose.add(p.text))
+			c.OutputBytes = int64(len(p.text))
+			return c, ok || p.text != ""
+		}
 		return w.text("content", p.text)
 	case pieceReasoning:
 		return w.text("reasoning_content", p.text)
+	case pieceRefusal:
+		return w.text("refusal", p.text)
 	case pieceSigned, pieceRedacted:
+		p.place = place{calls: int64(w.calls), text: w.texts}
 		t := w.begin()
 		t.OpenArray("thinking_blocks")
 		writeThinkingBlock(t, p)
@@ -187,6 +207,9 @@ func (w *chunkWriter) text(member, s string) (Chunk, bool) {
 	if s == "" {
 		return Chunk{}, false
 	}
+	if member == "content" {
+		w.texts += int64(len(s))
+	}
 	w.begin().StringMember(member, s)
 	c := w.end("")
 	c.OutputBytes = int64(len(s))
@@ -203,11 +226,20 @@ func writeThinkingBlock(t *rawjson.Writer, p piece) {
 		t.StringMember("thinking", p.text)
 		t.StringMember("signature", p.signature)
 	}
+	if p.place.calls > 0 {
+		t.IntMember("after_calls", p.place.calls)
+	}
+	if p.place.text > 0 {
+		t.IntMember("after_text", p.place.text)
+	}
 	t.EndObject()
 }
 
 func (w *chunkWriter) callStart(p piece) (Chunk, bool) {
 	w.open, w.said = w.names.kindOf(p.name, w.calls, w.answered), false
+	if w.open == callJSON && w.prose != nil && w.prose.spoken {
+		w.open = callSilent // the answer has been written already
+	}
 	w.answered = w.answered || w.open == callJSON
 	w.custom.Reset()
 	if w.open == callJSON || w.open == callSilent {
@@ -257,6 +289,12 @@ func (w *chunkWriter) arguments(s string) (Chunk, bool) {
 		return Chunk{}, false
 	}
 	w.said = true
+	bytes := int64(len(s))
+	if w.keys.names != nil && w.open != callSilent {
+		if s = string(w.keys.add(nil, s)); s == "" {
+			return Chunk{OutputBytes: bytes}, true
+		}
+	}
 	switch w.open {
 	case callJSON:
 		return w.text("content", s)
@@ -291,7 +329,12 @@ func (w *chunkWriter) argumentsChunk(kind, member, s string) Chunk {
 func (w *chunkWriter) callEnd() (Chunk, bool) {
 	kind, said := w.open, w.said
 	w.open = callNone
+	rest := string(w.keys.end(nil))
 	switch {
+	case kind == callJSON && rest != "":
+		return w.text("content", rest)
+	case kind == callTool && rest != "":
+		return w.argumentsChunk("function", "arguments", rest), true
 	case kind == callCustom:
 		c := w.argumentsChunk("custom", "input", customInput(w.custom.String()))
 		c.OutputBytes = 0 // counted as it came
@@ -313,6 +356,16 @@ func customInput(object string) string {
 		return v.Str
 	}
 	return object
+}
+
+// rest is the text that was held back until the answer's end.
+func (w *chunkWriter) rest() (Chunk, bool) {
+	if w.prose == nil {
+		return Chunk{}, false
+	}
+	c, ok := w.text("content", w.prose.end(w.answered))
+	c.OutputBytes = 0 // counted as it came
+	return c, ok
 }
 
 // finish is the last chunk but the usage.
@@ -371,10 +424,12 @@ type wholeAnswer struct {
 	content, reasoning strings.Builder
 	blocks             []piece
 	calls              []wholeCall
-	answered           bool // our JSON tool has been called
+	answered           bool   // our JSON tool has been called
+	json               string // its input
 	open               callKind
 	said               bool // the open call has had arguments
 	bytes              int64
+	refusal            string // why the model would not answer
 }
 
 type wholeCall struct {
@@ -388,9 +443,15 @@ func (a *wholeAnswer) add(p piece) {
 		a.content.WriteString(p.text)
 	case pieceReasoning:
 		a.reasoning.WriteString(p.text)
+	case pieceRefusal:
+		a.refusal += p.text
 	case pieceSigned, pieceRedacted:
+		p.place = place{calls: int64(len(a.calls)), text: int64(a.content.Len())}
 		a.blocks = append(a.blocks, p)
 	case pieceCall:
+		if a.names.jsonTool != "" && p.name == a.names.jsonTool && a.names.unforced && !a.answered {
+			a.content.Reset() // words around the answer
+		}
 		a.open, a.said = a.names.kindOf(p.name, len(a.calls), a.answered), false
 		a.answered = a.answered || a.open == callJSON
 		if a.open == callTool || a.open == callCustom {
@@ -411,7 +472,7 @@ func (a *wholeAnswer) addArguments(text string) {
 	a.said = a.said || text != ""
 	switch a.open {
 	case callJSON:
-		a.content.WriteString(text)
+		a.json += text
 	case callTool, callCustom:
 		a.calls[len(a.calls)-1].arguments += text
 	}
@@ -420,6 +481,7 @@ func (a *wholeAnswer) addArguments(text string) {
 func (a *wholeAnswer) endCall() {
 	if a.open == callTool || a.open == callCustom {
 		c := &a.calls[len(a.calls)-1]
+		c.arguments = a.names.clientKeys(c.arguments)
 		switch {
 		case c.custom:
 			c.arguments = customInput(c.arguments)
@@ -427,8 +489,8 @@ func (a *wholeAnswer) endCall() {
 			c.arguments = "{}"
 		}
 	}
-	if a.open == callJSON && !a.said {
-		a.content.WriteString("{}")
+	if a.open == callJSON {
+		a.content.WriteString(a.names.clientKeys(cmp.Or(a.json, "{}")))
 	}
 	a.open = callNone
 }
@@ -436,6 +498,11 @@ func (a *wholeAnswer) endCall() {
 // chunk writes the chat.completion.
 func (a *wholeAnswer) chunk(head AnswerHead, e ending) Chunk {
 	finish := a.names.finishReason(e.finish, len(a.calls))
+	if p := a.names.newProse(); p != nil && !a.answered {
+		text := p.add(a.content.String()) + p.end(false)
+		a.content.Reset()
+		a.content.WriteString(text)
+	}
 	var t rawjson.Writer
 	t.Object()
 	t.StringMember("id", head.ID)
@@ -468,7 +535,11 @@ func (a *wholeAnswer) message(t *rawjson.Writer) {
 	} else {
 		t.String(a.content.String())
 	}
-	t.RawMember("refusal", "null")
+	if a.refusal != "" {
+		t.StringMember("refusal", a.refusal)
+	} else {
+		t.RawMember("refusal", "null")
+	}
 	if a.reasoning.Len() > 0 {
 		t.StringMember("reasoning_content", a.reasoning.String())
 	}
@@ -509,4 +580,60 @@ func writeToolCall(t *rawjson.Writer, c wholeCall) {
 	t.StringMember(input, c.arguments)
 	t.EndObject()
 	t.EndObject()
+}
+
+// clientKeys puts the client's own keys back into a call's input.
+func (n *names) clientKeys(input string) string {
+	if n.fromProvider == nil {
+		return input
+	}
+	r := keyRenamer{names: n.fromProvider}
+	return string(r.end(r.add(nil, input)))
+}
+
+// prose is the text of a model that was asked for JSON and could not be made to
+// give it by a call. JSON passes through as it comes, without a fence around it;
+// other text is held back: a call may follow that is the answer.
+type prose struct {
+	held   strings.Builder
+	spoken bool // the text is JSON, and is being passed on
+}
+
+// newProse is nil where text needs no such care.
+func (n *names) newProse() *prose {
+	if n.jsonTool == "" || !n.unforced {
+		return nil
+	}
+	return &prose{}
+}
+
+// add takes in text and returns what can be passed on.
+func (p *prose) add(text string) string {
+	p.held.WriteString(text)
+	all := p.held.String()
+	if !p.spoken {
+		start := strings.TrimLeft(all, " \t\r\n")
+		if fence, rest, whole := strings.Cut(start, "\n"); strings.HasPrefix(start, "```") && whole && len(fence) < 16 {
+			start = strings.TrimLeft(rest, " \t\r\n")
+		}
+		if start == "" || start[0] != '{' && start[0] != '[' {
+			return ""
+		}
+		p.spoken, all = true, start
+	}
+	keep := len(strings.TrimRight(all, "` \t\r\n")) // the fence may end here
+	p.held.Reset()
+	p.held.WriteString(all[keep:])
+	return all[:keep]
+}
+
+// end returns what is still held back; answered says that a call has told it
+// all.
+func (p *prose) end(answered bool) string {
+	rest := p.held.String()
+	p.held.Reset()
+	if answered || p.spoken {
+		return ""
+	}
+	return rest
 }

@@ -2,9 +2,11 @@ package translate
 
 import (
 	"encoding/base64"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 
@@ -132,18 +134,15 @@ func (raw *rawMessage) assistantBlocks(index int) ([]block, error) {
 	if err != nil {
 		return nil, err
 	}
-	var thought, spoken []block
-	for _, b := range said {
-		if b.isThought() {
-			thought = append(thought, b)
-		} else {
-			spoken = append(spoken, b)
-		}
+	spoken := said
+	switch last := len(said) - 1; {
+	case len(blocks) > 0: // clients that send both mean the same thoughts
+		spoken = slices.DeleteFunc(slices.Clone(said), block.isThought)
+	case last >= 0 && said[last].isThought() && !raw.toolCalls.Exists(): // nothing may end so
+		slices.SortStableFunc(spoken, func(a, b block) int { return thoughtRank(a) - thoughtRank(b) })
 	}
-	if len(blocks) == 0 { // clients that send both mean the same thoughts
-		blocks = thought
-	}
-	blocks = append(blocks, spoken...)
+	thoughts := blocks
+	blocks = slices.Clone(spoken)
 	if raw.refusal != "" {
 		blocks = append(blocks, block{kind: blockText, text: raw.refusal, param: "refusal"})
 	}
@@ -151,12 +150,50 @@ func (raw *rawMessage) assistantBlocks(index int) ([]block, error) {
 	if err != nil {
 		return nil, err
 	}
-	blocks = append(blocks, calls...)
+	blocks = placeThoughts(thoughts, blocks, calls)
 	says := func(b block) bool { return b.kind != blockText || !blank(b.text) }
 	if raw.audio && !slices.ContainsFunc(blocks, says) {
 		return nil, within("audio", refusef("an earlier spoken answer cannot be sent to this model; send its transcript as content"))
 	}
 	return blocks, nil
+}
+
+func thoughtRank(b block) int {
+	if b.isThought() {
+		return 0
+	}
+	return 1
+}
+
+// placeThoughts puts thoughts where the answer had them: at their place among
+// the text and the calls if they tell it, else first.
+func placeThoughts(thoughts, spoken, calls []block) []block {
+	all := make([]block, 0, len(thoughts)+len(spoken)+len(calls))
+	begin := func(calls, text int64) { // the thoughts that are due there
+		for len(thoughts) > 0 && thoughts[0].place.calls <= calls && thoughts[0].place.text <= text {
+			all, thoughts = append(all, thoughts[0]), thoughts[1:]
+		}
+	}
+	text := int64(0)
+	for _, b := range spoken {
+		begin(0, text)
+		for len(thoughts) > 0 && b.kind == blockText && thoughts[0].place.calls == 0 {
+			at := thoughts[0].place.text - text
+			if at <= 0 || at >= int64(len(b.text)) || !utf8.RuneStart(b.text[at]) {
+				break
+			}
+			head := b
+			head.text, head.cache = b.text[:at], nil
+			all, b.text, text = append(all, head), b.text[at:], text+at
+			begin(0, text)
+		}
+		all, text = append(all, b), text+int64(len(b.text))
+	}
+	for i, b := range calls {
+		begin(int64(i), math.MaxInt64)
+		all = append(all, b)
+	}
+	return append(all, thoughts...)
 }
 
 // reasoningBlocks reads the forms in which clients give reasoning back.
@@ -187,6 +224,10 @@ func readThinkingBlock(v gjson.Result) (block, error) {
 			err = readString(&b.signature, e)
 		case "data":
 			err = readString(&b.data, e)
+		case "after_calls":
+			b.place.calls, err = intValue(e, 0, math.MaxInt32)
+		case "after_text":
+			b.place.text, err = intValue(e, 0, math.MaxInt32)
 		}
 		return within(name, err)
 	})

@@ -18,13 +18,24 @@ type plan struct {
 // prepare reads a request and shapes it to a model: the part of translating
 // that Converse and Messages share. The caller writes it down in its dialect,
 // notes what it cannot say there, and calls applyUnsupported last.
-func prepare(body []byte, caps Capabilities) (*chat, *plan, error) {
-	c, err := parseChat(body)
+func prepare(body []byte, caps Capabilities, o Options) (*chat, *plan, error) {
+	c, err := parseFor(body, o)
 	if err != nil {
 		return nil, nil, err
 	}
 	p, err := c.shape(caps)
 	return c, p, named(err)
+}
+
+// parseFor is parseChat, without earlier thoughts where those were refused.
+func parseFor(body []byte, o Options) (*chat, error) {
+	c, err := parseChat(body)
+	if err == nil && o.DropThoughts {
+		for i := range c.messages {
+			c.messages[i].blocks = slices.DeleteFunc(c.messages[i].blocks, block.isThought)
+		}
+	}
+	return c, err
 }
 
 func (c *chat) shape(caps Capabilities) (*plan, error) {
@@ -34,6 +45,7 @@ func (c *chat) shape(caps Capabilities) (*plan, error) {
 	oneCall := c.legacy || c.parallelTools != nil && !*c.parallelTools
 	p := &plan{names: &names{legacy: c.legacy, single: oneCall}}
 	p.schema, p.names.jsonTool = c.resolveFormat(caps)
+	p.names.mute, p.names.unforced = c.silent, !caps.ToolChoice
 	if err := c.normalize(caps); err != nil {
 		return nil, err
 	}
@@ -48,11 +60,13 @@ func (c *chat) shape(caps Capabilities) (*plan, error) {
 	c.splitToolTurns(caps)
 	c.resolveSampling(caps, p.reasoning.on())
 	c.resolveStop(caps)
+	c.say(p.names, caps)
 	for _, t := range c.tools {
 		if t.custom {
 			p.names.addCustom(t.name)
 		}
 	}
+	p.names.aliasKeys(c, caps)
 	if c.needsPlaceholder() {
 		if !caps.Tools {
 			return nil, &InvalidError{Param: "messages", Code: "unsupported_content", Message: "this model cannot read tool calls"}
@@ -117,12 +131,13 @@ func (c *chat) pairFunctions() {
 // liftSystem takes system and developer text out of the turns. A model without
 // a place for it reads it at the head of the first user turn, and so does any
 // model when nothing else is said.
+// Where the model takes it among the turns, what comes after the first turn
+// stays there: a conversation's beginning does not change then, on which caches
+// and bound thoughts rely.
 func (c *chat) liftSystem(caps Capabilities) {
-	told := c.system // by resolveFormat; it comes last
-	c.system = nil
 	turns := c.messages[:0:0]
 	for _, m := range c.messages {
-		if m.role != roleSystem {
+		if m.role != roleSystem || caps.MidSystem && len(turns) > 0 {
 			turns = append(turns, m)
 			continue
 		}
@@ -133,7 +148,6 @@ func (c *chat) liftSystem(caps Capabilities) {
 		}
 	}
 	c.messages = turns
-	c.system = append(c.system, told...)
 	if len(c.system) == 0 || caps.System && len(turns) > 0 {
 		return
 	}
@@ -214,17 +228,22 @@ func blank(s string) bool { return strings.TrimSpace(s) == "" }
 func (c *chat) mergeTurns() {
 	var merged []message
 	for _, m := range c.messages {
-		if n := len(merged); n > 0 && merged[n-1].role == m.role {
+		n := len(merged)
+		switch {
+		case n > 0 && merged[n-1].role == m.role:
 			merged[n-1].blocks = append(merged[n-1].blocks, m.blocks...)
-			continue
+		case n > 1 && merged[n-1].role == roleSystem && m.role == roleUser && hasKind(m, blockToolResult) && hasKind(merged[n-2], blockToolUse):
+			// Nothing may stand between calls and their results.
+			merged = append(merged[:n-1], m, merged[n-1])
+		default:
+			merged = append(merged, m)
 		}
-		merged = append(merged, m)
 	}
 	for i := range merged {
 		if merged[i].role == roleUser {
 			slices.SortStableFunc(merged[i].blocks, func(a, b block) int { return resultRank(a) - resultRank(b) })
-		} else {
-			slices.SortStableFunc(merged[i].blocks, func(a, b block) int { return thoughtRank(a) - thoughtRank(b) })
+		} else if !isInterleaved(merged[i].blocks) {
+			slices.SortStableFunc(merged[i].blocks, func(a, b block) int { return callRank(a) - callRank(b) })
 		}
 	}
 	c.messages = merged
@@ -237,9 +256,16 @@ func resultRank(b block) int {
 	return 1
 }
 
-// thoughtRank puts calls last in a merged assistant turn, where models look
+// isInterleaved reports whether thoughts stand after a call: their order is
+// part of what is signed.
+func isInterleaved(blocks []block) bool {
+	first := slices.IndexFunc(blocks, func(b block) bool { return b.kind == blockToolUse })
+	return first >= 0 && slices.ContainsFunc(blocks[first:], block.isThought)
+}
+
+// callRank puts calls last in a merged assistant turn, where models look
 // for them; reasoning keeps its place before what it led to.
-func thoughtRank(b block) int {
+func callRank(b block) int {
 	if b.kind == blockToolUse {
 		return 1
 	}
@@ -267,6 +293,9 @@ func (c *chat) dropLooseThoughts() error {
 	return nil
 }
 
+// isSigned reports whether a block is a thought that only its model can read.
+func (b block) isSigned() bool { return b.isThought() && (b.signature != "" || b.data != "") }
+
 func (b block) isThought() bool { return b.kind == blockReasoning || b.kind == blockRedacted }
 
 // checkPairs wants every call answered in the turn after it, once, and every
@@ -279,6 +308,9 @@ func (c *chat) checkPairs() error {
 				return err
 			}
 			open = nil
+			continue
+		}
+		if m.role == roleSystem {
 			continue
 		}
 		var err error

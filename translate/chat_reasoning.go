@@ -1,5 +1,10 @@
 package translate
 
+import (
+	"slices"
+	"strings"
+)
+
 // reasoning is how a request switches a model's reasoning, once the client's
 // words (reasoning_effort, thinking) and the model's ways are brought together.
 type reasoning struct {
@@ -36,7 +41,8 @@ var effortBudgets = map[string]int64{"minimal": 1024, "low": 1024, "medium": 204
 // resolveReasoning decides how the model is asked to reason. It may raise the
 // output limit where the client set none, and gives up reasoning where it
 // would make the request fail: when a call is forced, and when an earlier turn
-// with calls has lost its signed thoughts.
+// with calls has lost the signed thoughts that a budget insists on. The effort
+// stays: it goes with a forced call.
 func (c *chat) resolveReasoning(caps Capabilities) (reasoning, error) {
 	r := c.wantedReasoning(caps)
 	if !r.on() {
@@ -46,17 +52,19 @@ func (c *chat) resolveReasoning(caps Capabilities) (reasoning, error) {
 		if c.thinking != nil {
 			return r, &InvalidError{Param: "thinking", Message: "thinking and a forced tool_choice rule each other out"}
 		}
-		c.markUnsupported("reasoning_effort", false, "this model does not think when a call is forced")
-		return reasoning{}, nil
+		if r.effort == "" {
+			c.markUnsupported("reasoning_effort", false, "this model does not think when a call is forced")
+		}
+		return reasoning{effort: r.effort}, nil
+	}
+	if r.mode != reasoningBudget {
+		return r, nil
 	}
 	if c.lostThoughts() {
 		c.markUnsupported(c.reasoningParam(), false, "an earlier turn with tool calls came without its thinking blocks")
 		return reasoning{}, nil
 	}
-	if r.mode == reasoningBudget {
-		return c.fitBudget(r, caps.MaxOutput), nil
-	}
-	return r, nil
+	return c.fitBudget(r, caps.MaxOutput), nil
 }
 
 func (c *chat) reasoningParam() string {
@@ -71,9 +79,9 @@ func (c *chat) wantedReasoning(caps Capabilities) reasoning {
 	case "budget":
 		return c.budgetReasoning()
 	case "adaptive":
-		return c.adaptiveReasoning()
+		return c.adaptiveReasoning(caps)
 	case "effort":
-		return c.effortReasoning()
+		return c.effortReasoning(caps)
 	}
 	if c.thinking != nil && c.thinking.kind != "disabled" {
 		c.markUnsupported("thinking", false, "this model has no thinking switch")
@@ -118,17 +126,14 @@ func (c *chat) fitBudget(r reasoning, maxOutput int64) reasoning {
 	return r
 }
 
-func (c *chat) adaptiveReasoning() reasoning {
-	r := reasoning{mode: reasoningAdaptive, effort: c.effort}
-	if r.effort == "minimal" {
-		r.effort = "low"
-	}
+func (c *chat) adaptiveReasoning(caps Capabilities) reasoning {
+	r := reasoning{mode: reasoningAdaptive, effort: clampEffort(c.effort, caps.Efforts)}
 	if t := c.thinking; t != nil {
 		r.display = t.display
 		if t.kind == "disabled" {
-			return reasoning{mode: reasoningOff, effort: cappedEffort(r.effort)}
+			return c.withoutThinking("thinking", caps)
 		}
-		if r.effort == "none" {
+		if c.effort == "none" {
 			r.effort = ""
 		}
 		return r
@@ -137,9 +142,20 @@ func (c *chat) adaptiveReasoning() reasoning {
 	case "":
 		return reasoning{}
 	case "none":
-		return reasoning{mode: reasoningOff, effort: "low"}
+		return c.withoutThinking("reasoning_effort", caps)
 	}
 	return r
+}
+
+// withoutThinking is for a client that wants no thinking; a model that always
+// thinks does so as little as it can.
+func (c *chat) withoutThinking(param string, caps Capabilities) reasoning {
+	effort := clampEffort(cappedEffort(c.effort), caps.Efforts)
+	if caps.Thinking != "always" {
+		return reasoning{mode: reasoningOff, effort: effort}
+	}
+	c.markUnsupported(param, false, "this model always thinks")
+	return reasoning{effort: clampEffort("low", caps.Efforts)}
 }
 
 // cappedEffort is the effort of a model that does not think: at most high.
@@ -153,7 +169,32 @@ func cappedEffort(effort string) string {
 	return effort
 }
 
-func (c *chat) effortReasoning() reasoning {
+// clampEffort is the effort nearest to the client's among those that the model
+// knows, a lower one rather than a higher; "" when it knows none.
+func clampEffort(effort, known string) string {
+	wanted := slices.Index(efforts, effort)
+	switch {
+	case wanted < 0:
+		return ""
+	case known == "":
+		known = "low medium high xhigh max"
+	case known == noEfforts:
+		return ""
+	}
+	nearest := ""
+	for name := range strings.SplitSeq(known, " ") {
+		rank := slices.Index(efforts, name)
+		if nearest == "" || rank <= wanted {
+			nearest = name
+		}
+	}
+	return nearest
+}
+
+// noEfforts marks a model that turned out to know no effort.
+const noEfforts = "-"
+
+func (c *chat) effortReasoning(caps Capabilities) reasoning {
 	effort := c.effort
 	if t := c.thinking; t != nil && effort == "" {
 		switch {
@@ -167,17 +208,25 @@ func (c *chat) effortReasoning() reasoning {
 			effort = "high"
 		}
 	}
-	switch effort {
-	case "":
+	switch {
+	case effort == "":
 		return reasoning{}
-	case "none":
+	case effort != "none", knowsEffort(caps, "none"):
+		// minimal is a little thought rather than none at all
+		if effort == "minimal" && !knowsEffort(caps, effort) {
+			effort = "low"
+		}
+		return reasoning{mode: reasoningEffort, effort: clampEffort(effort, caps.Efforts)}
+	case caps.Thinking == "":
 		return reasoning{mode: reasoningOff}
-	case "minimal":
-		effort = "low"
-	case "xhigh", "max":
-		effort = "high"
+	case caps.Family != "gpt-oss": // whose least effort is as good as none
+		c.markUnsupported(c.reasoningParam(), false, "this model always thinks")
 	}
-	return reasoning{mode: reasoningEffort, effort: effort}
+	return reasoning{mode: reasoningEffort, effort: clampEffort("low", caps.Efforts)}
+}
+
+func knowsEffort(caps Capabilities, name string) bool {
+	return slices.Contains(strings.Fields(caps.Efforts), name)
 }
 
 // lostThoughts reports whether an assistant turn with calls does not begin

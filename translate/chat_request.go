@@ -25,6 +25,9 @@ type Options struct {
 	// ImageHosts are the only hosts such images may come from; empty means any
 	// public one.
 	ImageHosts []string
+	// DropThoughts leaves out the thoughts of earlier turns, for a request whose
+	// upstream has refused them.
+	DropThoughts bool
 }
 
 // chat is one OpenAI chat request as the translated dialects see it: read in
@@ -41,6 +44,8 @@ type chat struct {
 	legacy        bool  // functions or function_call: answer in kind
 
 	format responseFormat
+	ask    []ask // what the model is told beside the client's own words
+	silent bool  // the tools stay, but may not be called
 
 	effort   string    // reasoning_effort; "" when absent
 	thinking *thinking // an explicit thinking object; nil when absent
@@ -111,6 +116,7 @@ type block struct {
 
 	signature string // reasoning
 	data      string // redacted: base64, as the provider gave it
+	place     place  // of thoughts: where the answer had them
 
 	media *media // image, document, audio
 
@@ -161,6 +167,7 @@ type thinking struct {
 // guardrail names a guardrail of Bedrock.
 type guardrail struct {
 	id, version, trace string
+	mode               string // of streams: sync, async, or ""
 }
 
 // maxChatDepth is how deep a request's JSON may nest.
@@ -207,6 +214,7 @@ type rawChat struct {
 	user, safetyID                 string
 	retention24h                   bool
 	cacheOptions                   *cacheOptions
+	cache                          *cacheMark // of the whole prompt
 }
 
 type cacheOptions struct{ mode, ttl string }
@@ -270,9 +278,13 @@ var chatFields = map[string]func(*chat, *rawChat, gjson.Result) error{
 	"moderation":             (*chat).readModeration,
 	"prompt_cache_retention": (*chat).readCacheRetention,
 	"prompt_cache_options":   (*chat).readCacheOptions,
-	"guardrailConfig":        (*chat).readGuardrail,
-	"guardrail_config":       (*chat).readGuardrail,
-	"performanceConfig":      (*chat).readPerformance,
+	"cache_control": func(c *chat, r *rawChat, v gjson.Result) (err error) {
+		r.cache, err = readCacheControl(v)
+		return err
+	},
+	"guardrailConfig":   (*chat).readGuardrail,
+	"guardrail_config":  (*chat).readGuardrail,
+	"performanceConfig": (*chat).readPerformance,
 }
 
 var (
@@ -299,6 +311,11 @@ func (c *chat) resolve(raw *rawChat) error {
 	c.userID = raw.safetyID
 	if c.userID == "" {
 		c.userID = raw.user
+	}
+	if last := &c.messages[len(c.messages)-1]; raw.cache != nil && len(last.blocks) > 0 {
+		if b := &last.blocks[len(last.blocks)-1]; b.cache == nil {
+			b.cache = raw.cache
+		}
 	}
 	if raw.retention24h || raw.cacheOptions != nil && raw.cacheOptions.ttl != "" && raw.cacheOptions.ttl != "5m" {
 		c.cacheTTL = "1h"
@@ -474,6 +491,8 @@ func (c *chat) readGuardrail(_ *rawChat, v gjson.Result) error {
 			return within(name, readString(&c.guardrail.version, e))
 		case "trace":
 			return within(name, readOneOf(&c.guardrail.trace, e, "enabled", "disabled", "enabled_full"))
+		case "streamProcessingMode":
+			return within(name, readOneOf(&c.guardrail.mode, e, "sync", "async"))
 		}
 		return nil
 	})

@@ -61,7 +61,7 @@ func FuzzParseChat(f *testing.F) {
 	f.Add([]byte(`{"messages":[{"role":"assistant","tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"a","content":""}],"tools":[{"type":"function","function":{"name":"f","parameters":{"anyOf":[{"$ref":"#"}]}}}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, model := range []string{"anthropic.claude-sonnet-4-5", "amazon.nova-pro-v1:0", "mistral.mistral-large-3"} {
-			prepare(body, LookupCapabilities("bedrock", model))
+			prepare(body, LookupCapabilities("bedrock", model), Options{})
 		}
 	})
 }

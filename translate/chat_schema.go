@@ -259,19 +259,49 @@ func memberOf(v gjson.Result, name string) (found gjson.Result) {
 	return found
 }
 
-// closedSchema returns a schema with additionalProperties:false in every
-// object that does not say, as structured output demands, and without $schema.
+// closedSchema returns a schema within the subset that structured output and
+// strict tools take: every object has additionalProperties:false, oneOf reads
+// anyOf, and what the subset has no word for stands in the descriptions, where
+// the model reads it.
 func closedSchema(schema string) string {
 	var t rawjson.Writer
-	writeClosed(&t, gjson.Parse(schema), true)
+	writeClosed(&t, gjson.Parse(schema))
 	return string(t)
 }
 
-// writeClosed copies v; isSchema tells a schema from a map of named schemas.
-func writeClosed(t *rawjson.Writer, v gjson.Result, isSchema bool) {
+// schemaMaps are the keywords whose values are named schemas, subschemas those
+// whose values are one or a list of them.
+var (
+	schemaMaps = map[string]bool{"properties": true, "$defs": true, "definitions": true}
+	subschemas = map[string]bool{"items": true, "anyOf": true, "oneOf": true, "allOf": true}
+	// plainKeywords are the others that every platform takes.
+	plainKeywords = map[string]bool{
+		"type": true, "enum": true, "const": true, "required": true, "default": true, "title": true,
+		"$ref": true, "additionalProperties": true, "description": true,
+	}
+	// knownFormats are the values of format that are taken.
+	knownFormats = map[string]bool{
+		"date-time": true, "time": true, "date": true, "duration": true, "email": true, "hostname": true,
+		"uri": true, "ipv4": true, "ipv6": true, "uuid": true,
+	}
+)
+
+// isPlainKeyword reports whether a keyword stays as it is.
+func isPlainKeyword(name string, v gjson.Result) bool {
+	switch name {
+	case "format":
+		return knownFormats[v.Str]
+	case "minItems":
+		return v.Raw == "0" || v.Raw == "1"
+	}
+	return plainKeywords[name]
+}
+
+// writeClosed copies a schema, or a list of schemas.
+func writeClosed(t *rawjson.Writer, v gjson.Result) {
 	if v.IsArray() {
 		t.Array()
-		v.ForEach(func(_, e gjson.Result) bool { writeClosed(t, e, isSchema); return true })
+		v.ForEach(func(_, e gjson.Result) bool { writeClosed(t, e); return true })
 		t.EndArray()
 		return
 	}
@@ -279,33 +309,81 @@ func writeClosed(t *rawjson.Writer, v gjson.Result, isSchema bool) {
 		t.Raw(v.Raw)
 		return
 	}
-	object, closed := false, false
+	var limits []string
+	object, description := false, gjson.Result{}
 	t.Object()
 	v.ForEach(func(k, e gjson.Result) bool {
-		if isSchema && k.Str == "$schema" {
-			return true
-		}
-		t.RawKey(k.Raw)
-		if !isSchema {
-			writeClosed(t, e, true)
-			return true
-		}
 		object = object || k.Str == "properties" || k.Str == "type" && isObjectType(e)
-		closed = closed || k.Str == "additionalProperties"
-		switch k.Str {
-		case "properties", "$defs", "definitions", "patternProperties":
-			writeClosed(t, e, false)
-		case "items", "anyOf", "oneOf", "allOf", "prefixItems", "not":
-			writeClosed(t, e, true)
+		switch {
+		case k.Str == "description":
+			description = e
+		case k.Str == "additionalProperties", k.Str == "$schema", k.Str == "$id", k.Str == "$comment":
+		case k.Str == "oneOf" && !v.Get("anyOf").Exists():
+			t.Key("anyOf")
+			writeClosed(t, e)
+		case schemaMaps[k.Str] && e.IsObject():
+			t.RawKey(k.Raw)
+			writeClosedMap(t, e)
+		case subschemas[k.Str]:
+			t.RawKey(k.Raw)
+			writeClosed(t, e)
+		case isPlainKeyword(k.Str, e):
+			copyMember(t, k, e.Raw)
 		default:
-			t.Raw(e.Raw)
+			limits = append(limits, k.Str+": "+e.Raw)
 		}
 		return true
 	})
-	if isSchema && object && !closed {
+	if len(limits) > 0 {
+		text := strings.TrimSpace(description.Str + "\n{" + strings.Join(limits, ", ") + "}")
+		t.StringMember("description", text)
+	} else if description.Exists() {
+		t.RawMember("description", description.Raw)
+	}
+	if object {
 		t.RawMember("additionalProperties", "false")
 	}
 	t.EndObject()
+}
+
+func writeClosedMap(t *rawjson.Writer, v gjson.Result) {
+	t.Object()
+	v.ForEach(func(k, e gjson.Result) bool {
+		t.RawKey(k.Raw)
+		writeClosed(t, e)
+		return true
+	})
+	t.EndObject()
+}
+
+// isOpen reports whether a schema has objects with properties that it does not
+// name, or refers to itself: structured output, which closes objects, could
+// give no answer to it.
+func isOpen(v gjson.Result, isSchema bool) (open bool) {
+	if v.IsArray() {
+		return slices.ContainsFunc(v.Array(), func(e gjson.Result) bool { return isOpen(e, isSchema) })
+	}
+	if !v.IsObject() {
+		return false
+	}
+	v.ForEach(func(k, e gjson.Result) bool {
+		switch {
+		case !isSchema:
+			open = isOpen(e, true)
+		case k.Str == "additionalProperties":
+			open = e.IsObject() || e.Type == gjson.True && !v.Get("properties").Exists()
+		case k.Str == "patternProperties":
+			open = len(e.Map()) > 0
+		case k.Str == "$ref":
+			open = e.Str == "#"
+		case schemaMaps[k.Str]:
+			open = isOpen(e, false)
+		case subschemas[k.Str]:
+			open = isOpen(e, true)
+		}
+		return !open
+	})
+	return open
 }
 
 func isObjectType(v gjson.Result) bool {
@@ -327,28 +405,24 @@ const jsonToolName = "json_tool_call"
 // Call it between resolveTools and resolveReasoning.
 func (c *chat) resolveFormat(caps Capabilities) (native *outputSchema, jsonTool string) {
 	f := c.format
+	byTool := caps.StructuredOutput != "none" && caps.Tools
 	switch {
 	case f.kind == "":
 	case f.kind == "json_object":
-		c.tell("Answer with a single JSON object and nothing else.")
-	case caps.StructuredOutput == "native":
+		c.ask = append(c.ask, ask{text: "Answer with a single JSON object and nothing else."})
+	case caps.StructuredOutput == "native" && !(byTool && caps.ToolChoice && c.choice.mode == "" && isOpen(gjson.Parse(f.schema), true)):
 		return &outputSchema{name: f.name, description: f.description, schema: closedSchema(f.schema)}, ""
-	case caps.StructuredOutput == "tool" && caps.Tools && caps.ToolChoice:
+	case byTool && !c.silent:
 		return nil, c.addJSONTool(caps)
 	default:
-		c.markUnsupported("response_format", true, "this model cannot be held to a JSON schema")
-		c.tell("Answer with a single JSON object and nothing else. It must match this JSON schema: " + f.schema)
+		c.markUnsupported("response_format", !byTool, "this model cannot be held to a JSON schema")
+		c.ask = append(c.ask, ask{text: "Answer with a single JSON object and nothing else. It must match this JSON schema: " + f.schema})
 	}
 	return nil, ""
 }
 
-// tell adds a sentence to the system text.
-func (c *chat) tell(text string) {
-	c.system = append(c.system, block{kind: blockText, text: text})
-}
-
 // addJSONTool adds the tool unless the client forces a call of its own: the
-// answer is that call then.
+// answer is that call then. A model that cannot be made to call it is asked to.
 func (c *chat) addJSONTool(caps Capabilities) string {
 	if c.choice.mode != "" {
 		return ""
@@ -361,9 +435,13 @@ func (c *chat) addJSONTool(caps Capabilities) string {
 	if own.description == "" {
 		own.description = "Give the answer in this form."
 	}
-	c.choice = toolChoice{mode: "tool", name: name, param: "response_format"}
-	if len(c.tools) > 0 || !caps.NamedToolChoice {
-		c.choice.mode = "required"
+	switch {
+	case !caps.ToolChoice:
+		c.ask = append(c.ask, ask{text: "Give your final answer by calling the tool %s. If you write it instead, write its JSON object and nothing else.", tool: name})
+	case len(c.tools) > 0 || !caps.NamedToolChoice:
+		c.choice = toolChoice{mode: "required", name: name, param: "response_format"}
+	default:
+		c.choice = toolChoice{mode: "tool", name: name, param: "response_format"}
 	}
 	c.tools = append(slices.Clip(c.tools), own)
 	return name

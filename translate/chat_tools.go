@@ -183,13 +183,20 @@ func (c *chat) resolveTools(caps Capabilities) error {
 	case "auto":
 		c.choice.mode = ""
 	case "none":
-		c.tools, c.choice.mode = nil, ""
+		c.choice.mode = ""
+		if !c.boundPrefix(caps) {
+			c.tools = nil
+			break
+		}
+		c.silent = true
+		c.ask = append(c.ask, ask{text: "Answer without calling a tool."})
 	case "tool":
 		if !slices.ContainsFunc(c.tools, func(t tool) bool { return t.name == c.choice.name }) {
 			return &InvalidError{Param: c.choice.param, Message: fmt.Sprintf("the tool %q is not among the tools", c.choice.name)}
 		}
 	}
-	return c.forcedChoice(caps)
+	c.forcedChoice(caps)
+	return nil
 }
 
 func (c *chat) toolsParam() string {
@@ -199,19 +206,76 @@ func (c *chat) toolsParam() string {
 	return "tools"
 }
 
-// forcedChoice says required or tool in the way the model knows.
-func (c *chat) forcedChoice(caps Capabilities) error {
+// forcedChoice says required or tool in the way the model knows. A model that
+// cannot be forced is asked.
+func (c *chat) forcedChoice(caps Capabilities) {
 	if c.choice.mode == "" {
-		return nil
+		return
 	}
-	if !caps.ToolChoice {
-		return &InvalidError{Param: c.choice.param, Message: "this model cannot be made to call a tool", Code: "unsupported_parameter"}
-	}
-	if c.choice.mode == "tool" && !caps.NamedToolChoice { // any of one is the same
+	named := c.choice.mode == "tool"
+	if named && (!caps.ToolChoice || !caps.NamedToolChoice) && !c.boundPrefix(caps) { // any of one is the same
 		c.tools = slices.DeleteFunc(slices.Clone(c.tools), func(t tool) bool { return t.name != c.choice.name })
+	}
+	switch {
+	case !caps.ToolChoice:
+		c.markUnsupported(c.choice.param, false, "this model cannot be made to call a tool; it is asked to")
+		if named {
+			c.ask = append(c.ask, ask{text: "Answer by calling the tool %s, and in no other way.", tool: c.choice.name})
+		} else {
+			c.ask = append(c.ask, ask{text: "Answer by calling at least one of the tools, and in no other way."})
+		}
+		c.choice.mode = ""
+	case named && !caps.NamedToolChoice:
 		c.choice.mode = "required"
 	}
-	return nil
+}
+
+// boundPrefix reports whether the turns hold thoughts that are good only after
+// the very prefix they were made for: what comes before them may not change.
+func (c *chat) boundPrefix(caps Capabilities) bool {
+	if !caps.BoundThoughts {
+		return false
+	}
+	for _, m := range c.messages {
+		if slices.ContainsFunc(m.blocks, block.isSigned) {
+			return true
+		}
+	}
+	return false
+}
+
+// ask is a sentence of ours to the model; text has a %s for the name that the
+// provider knows a tool by.
+type ask struct{ text, tool string }
+
+// say adds what is asked of the model: to the system text, or, where that may
+// not change any more, to the end of the last turn of the user's.
+func (c *chat) say(n *names, caps Capabilities) {
+	if len(c.ask) == 0 {
+		return
+	}
+	var said []block
+	for _, a := range c.ask {
+		text := a.text
+		if a.tool != "" {
+			text = fmt.Sprintf(text, n.alias(a.tool))
+		}
+		said = append(said, block{kind: blockText, text: text})
+	}
+	last := len(c.messages) - 1
+	switch {
+	case c.boundPrefix(caps) && c.messages[last].role == roleUser:
+		c.messages[last].blocks = append(slices.Clip(c.messages[last].blocks), said...)
+	case c.boundPrefix(caps):
+		c.messages = append(c.messages, message{role: roleUser, blocks: said})
+	case caps.System:
+		c.system = append(c.system, said...)
+	default:
+		c.messages[0].blocks = append(said, c.messages[0].blocks...)
+		if c.messages[0].role == roleUser {
+			slices.SortStableFunc(c.messages[0].blocks, func(a, b block) int { return resultRank(a) - resultRank(b) })
+		}
+	}
 }
 
 func (c *chat) uniqueTools() error {
@@ -294,8 +358,15 @@ type names struct {
 	jsonTool string
 	// silent is the name of a tool whose calls are dropped.
 	silent string
+	// mute drops every call of the client's tools.
+	mute bool
 	// single leaves the client only the first call of an answer.
 	single bool
+	// unforced says that the model may answer in text instead of calling
+	// jsonTool.
+	unforced bool
+	// toProvider and fromProvider rename the keys of calls' inputs.
+	toProvider, fromProvider map[string]string
 }
 
 // toClient gives the client's name for a provider's.

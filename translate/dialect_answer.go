@@ -10,10 +10,6 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// pieceRefusal is text with which the model refuses; only OpenAI's own models
-// have it.
-const pieceRefusal pieceKind = 100
-
 // dialectNames is what an answer has to know of its request.
 type dialectNames struct {
 	input     int64                // estimate of the prompt's tokens

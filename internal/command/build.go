@@ -247,7 +247,9 @@ func (b *builder) embedder(c *config.Config, u *config.Upstream) (proxy.Embedder
 	}
 	switch client := client.(type) {
 	case *upstream.Bedrock:
-		return upstream.NewBedrockEmbeddings(upstream.BedrockEmbeddingsConfig{Name: u.Name, Model: u.Model, Client: client})
+		return upstream.NewBedrockEmbeddings(upstream.BedrockEmbeddingsConfig{
+			Name: u.Name, Model: u.Model, Family: u.Capabilities.Family, Client: client, Resolve: client.FoundationModel,
+		})
 	case *upstream.Responses, *upstream.OpenAI:
 		return upstream.NewOpenAIEmbeddings(openAI(c, u), u.Model)
 	case proxy.Embedder:
@@ -308,7 +310,7 @@ func (b *builder) upstream(c *config.Config, u *config.Upstream, tier string, pl
 			ForwardClientKey: u.APIKey == config.ClientKey,
 			Headers:          headers(u),
 			Connect:          connect,
-			Capabilities:     translate.CapabilityOverrides(u.Capabilities),
+			Capabilities:     u.Capabilities,
 			Translate:        translation(c),
 			MaxTokens:        u.MaxOutputTokens,
 		})
@@ -387,7 +389,7 @@ func newBedrock(c *config.Config, u *config.Upstream, connect time.Duration) (*u
 		Name: u.Name, Model: u.Model, Region: u.Region, Profile: u.Profile, Endpoint: u.Endpoint, APIKey: u.APIKey,
 		Headers:      headers(u),
 		Connect:      connect,
-		Capabilities: translate.CapabilityOverrides(u.Capabilities),
+		Capabilities: u.Capabilities,
 		Translate:    translation(c),
 	}
 	client, err := upstream.NewBedrock(conf)
@@ -454,7 +456,7 @@ func capabilities(u *config.Upstream) translate.Capabilities {
 	if u.Provider == "bedrock" || u.Provider == "anthropic" {
 		caps = translate.LookupCapabilities(u.Provider, u.Model)
 	}
-	return translate.CapabilityOverrides(u.Capabilities).Apply(caps)
+	return u.Capabilities.Apply(caps)
 }
 
 // strategy makes a link of the chain. This switch is the one place that knows

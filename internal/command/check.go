@@ -63,7 +63,7 @@ func report(out io.Writer, c *config.Config) error {
 	fmt.Fprintln(out, "in US dollars per million tokens")
 	fmt.Fprintf(out, "\nlisten      %s, identity %s\nfallback    %s\nstrategy    %s\nbudgets     %s\ncounters    %s\n",
 		c.Server.Listen, c.Identity.Mode, c.Fallback, strategyLine(c), budgetLine(c), countersLine(c))
-	for _, p := range slices.Concat(c.Guesses(), c.Idle(), c.Exposed()) {
+	for _, p := range slices.Concat(c.Guesses(), c.Strangers(), c.Idle(), c.Exposed()) {
 		fmt.Fprintf(out, "\nwarning: %s\n", p)
 	}
 	_, err := fmt.Fprintf(out, "\n%s is valid\n", c.File)

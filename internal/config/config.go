@@ -162,21 +162,7 @@ type Timeouts struct {
 
 // Capabilities correct the built-in table of what a model takes; what is left
 // out is the table's.
-type Capabilities struct {
-	Sampling         string `yaml:"sampling" oneof:"both,either,none"`
-	Reasoning        string `yaml:"reasoning" oneof:"adaptive,budget,effort,none"`
-	StructuredOutput string `yaml:"structured_output" oneof:"native,tool,none"`
-	Tools            *bool  `yaml:"tools"`
-	ToolChoice       *bool  `yaml:"tool_choice"`
-	Images           *bool  `yaml:"images"`
-	Documents        *bool  `yaml:"documents"`
-	Stop             *bool  `yaml:"stop"`
-	System           *bool  `yaml:"system"`
-	Cache            *bool  `yaml:"cache"`
-	StreamTools      *bool  `yaml:"stream_tools"`
-	Context          int64  `yaml:"context"`    // tokens
-	MaxOutput        int64  `yaml:"max_output"` // tokens
-}
+type Capabilities = translate.CapabilityOverrides
 
 // Strategy is one link of the chain; exactly one field is set.
 type Strategy struct {

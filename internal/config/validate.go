@@ -307,9 +307,12 @@ func (k *checker) capabilities(u *Upstream) {
 	k.positive(join(key, "context"), u.Capabilities.Context)
 	k.positive(join(key, "max_output"), u.Capabilities.MaxOutput)
 	if u.Provider == "bedrock" || u.Provider == "anthropic" {
+		if err := u.Capabilities.Validate(); err != nil && u.Capabilities.Family != "" {
+			k.add(join(key, "family"), "%s", strings.TrimPrefix(err.Error(), "family: "))
+		}
 		return
 	}
-	for _, name := range []string{"sampling", "reasoning", "structured_output", "tools", "tool_choice", "documents", "stop", "system", "cache", "stream_tools"} {
+	for _, name := range []string{"family", "sampling", "reasoning", "structured_output", "tools", "tool_choice", "documents", "stop", "system", "cache", "stream_tools"} {
 		if k.has(join(key, name)) {
 			k.add(join(key, name), "has no effect on provider %s, whose requests are not translated; it takes images, context and max_output", u.Provider)
 		}

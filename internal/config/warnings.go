@@ -1,6 +1,10 @@
 package config
 
-import "net"
+import (
+	"net"
+
+	"github.com/inference-router/inference-router/translate"
+)
 
 // Guesses are the prices that nobody knows.
 func (c *Config) Guesses() Problems {
@@ -21,6 +25,22 @@ func (c *Config) Exposed() (all Problems) {
 	host, _, err := net.SplitHostPort(c.Server.Listen)
 	if err == nil && !IsLoopback(host) && c.Identity.Anonymous == "allow" && c.Identity.believesOthers() {
 		all = append(all, c.Problem("identity.anonymous", "anybody who reaches %s spends as the user %q without saying who it is; reject asks for a user", c.Server.Listen, "anonymous"))
+	}
+	return all
+}
+
+// Strangers are the models that the table of capabilities does not name: what
+// they take is a guess, by a model of their kind.
+func (c *Config) Strangers() (all Problems) {
+	for _, upstreams := range c.UpstreamLists() {
+		for _, u := range upstreams {
+			if u.Provider != "bedrock" && u.Provider != "anthropic" || u.Capabilities.Family != "" {
+				continue
+			}
+			if like := translate.GuessedCapabilities(u.Provider, u.Model); like != "" {
+				all = append(all, c.Problem(join(u.Path, "model"), "what %s takes is a guess, by %s; capabilities corrects it", u.Model, like))
+			}
+		}
 	}
 	return all
 }

@@ -167,22 +167,27 @@ func (a *Anthropic) head(r *translate.Request, resp *http.Response) translate.An
 
 // send translates and posts the request and returns an answer with a good
 // status. Where the model turns out to lack something we took it to have, it
-// is asked once more without, and from then on.
+// is asked again without, and what it lacks is remembered.
 func (a *Anthropic) send(ctx context.Context, r *translate.Request) (*translate.AnthropicRequest, *http.Response, error) {
-	options := *a.options.Load()
-	q, resp, err := a.try(ctx, r, options)
-	var refused *translate.UpstreamError
-	if !errors.As(err, &refused) {
-		return q, resp, err
+	first := a.options.Load()
+	options := *first
+	for again := maxRelaxations; ; again-- {
+		q, resp, err := a.try(ctx, r, options)
+		var refused *translate.UpstreamError
+		if err == nil && options.Capabilities != first.Capabilities {
+			kept := options
+			kept.Options = first.Options
+			a.options.Store(&kept)
+		}
+		if err == nil || again == 0 || !errors.As(err, &refused) {
+			return q, resp, err
+		}
+		relaxed, ok := options.Relax(refused)
+		if !ok {
+			return nil, nil, err
+		}
+		options = relaxed
 	}
-	relaxed, ok := options.Relax(refused)
-	if !ok {
-		return nil, nil, err
-	}
-	if q, resp, err = a.try(ctx, r, relaxed); err == nil {
-		a.options.Store(&relaxed)
-	}
-	return q, resp, err
 }
 
 func (a *Anthropic) try(ctx context.Context, r *translate.Request, o translate.AnthropicOptions) (*translate.AnthropicRequest, *http.Response, error) {

@@ -219,11 +219,17 @@ func readAnswer(ctx context.Context, resp *http.Response) ([]byte, error) {
 	return nil, wholeError(err)
 }
 
+// maxRelaxations is how often one request is put again without something that
+// the model has refused.
+const maxRelaxations = 6
+
 // converse translates and sends a request. Where the model turns out to lack
-// something we took it to have, it is asked once more without.
+// something we took it to have, it is asked again without, and what it lacks is
+// remembered.
 func (b *Bedrock) converse(ctx context.Context, r *translate.Request) (*translate.BedrockRequest, *http.Response, error) {
 	options := b.options(ctx)
-	for again := true; ; again = false {
+	learned := false
+	for again := maxRelaxations; ; again-- {
 		q, err := translate.ToBedrock(r, options)
 		if err != nil {
 			return nil, nil, err
@@ -236,15 +242,20 @@ func (b *Bedrock) converse(ctx context.Context, r *translate.Request) (*translat
 		var failed *translate.UpstreamError
 		if err == nil {
 			q.Body = nil // a stream may last: it need not keep what is sent
+			if learned {
+				caps := options.Capabilities
+				b.caps.Store(&caps)
+			}
 			return q, resp, nil
 		}
-		if !again || !errors.As(err, &failed) {
+		if again == 0 || !errors.As(err, &failed) {
 			return nil, nil, err
 		}
 		relaxed, ok := options.Relax(failed)
 		if !ok {
 			return nil, nil, err
 		}
+		learned = learned || relaxed.Capabilities != options.Capabilities
 		options = relaxed
 	}
 }

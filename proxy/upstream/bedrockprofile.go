@@ -44,6 +44,10 @@ func (b *Bedrock) knowModel(model string) {
 	b.caps.Store(&caps)
 }
 
+// FoundationModel asks AWS what this upstream's application inference profile
+// stands for; "" when AWS does not say.
+func (b *Bedrock) FoundationModel(ctx context.Context) string { return b.profileModel(ctx) }
+
 // profileModel is the foundation model behind an application inference
 // profile; "" when AWS does not say. It is one GET of the control plane
 // (GetInferenceProfile), signed as the runtime's calls are.

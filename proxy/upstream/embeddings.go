@@ -1,11 +1,13 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 
 	"github.com/inference-router/inference-router/translate"
 )
@@ -77,7 +79,8 @@ type BedrockEmbeddings struct {
 	name      string
 	model     string
 	inputType string
-	dialect   *translate.EmbeddingDialect
+	resolve   func(ctx context.Context) string           // what an opaque id stands for; "" when that is not known
+	dialect   atomic.Pointer[translate.EmbeddingDialect] // nil until the model is known
 }
 
 // BedrockEmbeddingsConfig says which model answers.
@@ -87,23 +90,57 @@ type BedrockEmbeddingsConfig struct {
 	// InputType is assumed of requests without input_type; "" means
 	// search_document.
 	InputType string
-	Client    Invoker
+	// Family is the model that Model stands for where its own id does not say,
+	// such as amazon.titan-embed-text-v2:0; "" asks AWS with the first request.
+	Family string
+	Client Invoker
+	// Resolve tells which model an application inference profile stands for, ""
+	// when AWS does not say; nil when that cannot be asked.
+	Resolve func(ctx context.Context) string
 }
 
-// NewBedrockEmbeddings fails when the model's dialect is not known.
+// NewBedrockEmbeddings fails when the model's dialect is not known and cannot
+// be asked for.
 func NewBedrockEmbeddings(c BedrockEmbeddingsConfig) (*BedrockEmbeddings, error) {
-	dialect, err := translate.BedrockEmbedding(c.Model)
+	b := &BedrockEmbeddings{client: c.Client, name: c.Name, model: c.Model, inputType: c.InputType, resolve: c.Resolve}
+	if c.Family == "" && isOpaque(c.Model) && c.Resolve != nil {
+		return b, nil
+	}
+	dialect, err := translate.BedrockEmbedding(cmp.Or(c.Family, c.Model))
 	if err != nil {
 		return nil, err
 	}
-	return &BedrockEmbeddings{client: c.Client, name: c.Name, model: c.Model, inputType: c.InputType, dialect: dialect}, nil
+	b.dialect.Store(dialect)
+	return b, nil
+}
+
+// known is the model's dialect, for which AWS is asked once where the id does
+// not tell it.
+func (b *BedrockEmbeddings) known(ctx context.Context) (*translate.EmbeddingDialect, error) {
+	if d := b.dialect.Load(); d != nil {
+		return d, nil
+	}
+	model := b.resolve(ctx)
+	d, err := translate.BedrockEmbedding(model)
+	if err != nil {
+		return nil, &translate.UpstreamError{
+			Kind: translate.KindNotFound, Code: "model_not_found", Err: err,
+			Message: "The embedding model behind this upstream's inference profile is not known; capabilities.family names it.",
+		}
+	}
+	b.dialect.Store(d)
+	return d, nil
 }
 
 // Embed makes the calls a request needs, at most eight at a time, and joins
 // what they give. One that fails ends the others and is the request's error:
 // *translate.UpstreamError, *translate.InvalidError, or ctx's cause.
 func (b *BedrockEmbeddings) Embed(ctx context.Context, r *translate.EmbeddingRequest) (*translate.EmbeddingAnswer, error) {
-	calls, err := b.dialect.Calls(r, b.inputType)
+	dialect, err := b.known(ctx)
+	if err != nil {
+		return nil, err
+	}
+	calls, err := dialect.Calls(r, b.inputType)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +148,7 @@ func (b *BedrockEmbeddings) Embed(ctx context.Context, r *translate.EmbeddingReq
 	ids := make([]string, len(calls))
 	err = eachAtMost(ctx, maxEmbeddingCalls, len(calls), func(ctx context.Context, i int) error {
 		var err error
-		parts[i], ids[i], err = b.call(ctx, calls[i])
+		parts[i], ids[i], err = b.call(ctx, dialect, calls[i])
 		return err
 	})
 	if err != nil {
@@ -122,13 +159,13 @@ func (b *BedrockEmbeddings) Embed(ctx context.Context, r *translate.EmbeddingReq
 	return answer, nil
 }
 
-func (b *BedrockEmbeddings) call(ctx context.Context, call translate.EmbeddingCall) (*translate.EmbeddingPart, string, error) {
+func (b *BedrockEmbeddings) call(ctx context.Context, dialect *translate.EmbeddingDialect, call translate.EmbeddingCall) (*translate.EmbeddingPart, string, error) {
 	body, header, err := b.client.Invoke(ctx, b.model, call.Body)
 	if err != nil {
 		return nil, "", err
 	}
 	id := header.Get("X-Amzn-Requestid")
-	part, err := b.dialect.ReadPart(body, header.Get("X-Amzn-Bedrock-Input-Token-Count"), call.Count)
+	part, err := dialect.ReadPart(body, header.Get("X-Amzn-Bedrock-Input-Token-Count"), call.Count)
 	if err != nil {
 		return nil, id, &translate.UpstreamError{
 			Kind: translate.KindBadResponse, Status: http.StatusOK,

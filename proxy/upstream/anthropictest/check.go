@@ -167,7 +167,7 @@ func checkMessages(root gjson.Result) error {
 	}
 	for i, m := range messages {
 		role := m.Get("role").Str
-		if role != "user" && role != "assistant" {
+		if role != "user" && role != "assistant" && role != "system" {
 			return fmt.Errorf("messages.%d.role: Input should be 'user' or 'assistant'", i)
 		}
 		if i == 0 && role != "user" {

@@ -115,7 +115,7 @@ var enums = map[string][]string{
 	"ImageFormat":              texts(types.ImageFormat("").Values()),
 	"DocumentFormat":           texts(types.DocumentFormat("").Values()),
 	"AudioFormat":              texts(types.AudioFormat("").Values()),
-	"ConversationRole":         {"user", "assistant"},
+	"ConversationRole":         {"user", "assistant", "system"},
 	"CachePointType":           texts(types.CachePointType("").Values()),
 	"CacheTTL":                 texts(types.CacheTTL("").Values()),
 	"PerformanceConfigLatency": texts(types.PerformanceConfigLatency("").Values()),
@@ -187,6 +187,9 @@ func (c *turnChecker) turns(messages []any) error {
 		role = now
 		if len(list(m["content"])) == 0 {
 			return fmt.Errorf("%s: the content field is empty", path)
+		}
+		if now == "system" && len(open) > 0 {
+			return fmt.Errorf("%s: expected toolResult blocks for %v", path, open)
 		}
 		calls, err := c.turn(path, list(m["content"]), open)
 		if err != nil {
