@@ -31,6 +31,10 @@ const (
 	ScopeKey    Scope = "key"
 )
 
+// named says whether the configuration names the scope's subjects, and not the
+// traffic.
+func (s Scope) named() bool { return s == ScopeGlobal || s == ScopeKey }
+
 // Limit is one budget that applies to a request. Two limits with equal Scope,
 // Subject and Window (and zone) count in the same bucket, whatever their Amount.
 type Limit struct {
@@ -51,10 +55,11 @@ type Status struct {
 	ResetsAt time.Time // the window's end
 }
 
-// Remaining is limit − spent − reserved, not under 0.
-func (s Status) Remaining() Nanodollars {
-	return max(0, s.Limit.Amount-s.Spent-s.Reserved)
-}
+// Room is limit − spent − reserved, under 0 where more is used than allowed.
+func (s Status) Room() Nanodollars { return s.Limit.Amount - s.Spent - s.Reserved }
+
+// Remaining is Room, not under 0.
+func (s Status) Remaining() Nanodollars { return max(0, s.Room()) }
 
 // Used is the fraction of the limit that is spent, 1 for a limit of 0.
 // Reservations do not count: they are worst cases, most of which comes back.
@@ -100,17 +105,22 @@ type Reservation struct {
 	// let the request in: it is charged, but no limit was checked.
 	Unenforced bool
 
-	lease lease
+	lease Lease
 }
 
-// lease is the ledger's side of a reservation.
-type lease interface {
-	extend(ctx context.Context, extra Nanodollars) error
-	renew(ctx context.Context) error
-	settle(ctx context.Context, actual Nanodollars) error
-	amount() Nanodollars
-	remaining(actual Nanodollars) Nanodollars
+// Lease is a ledger's side of a reservation. Its methods are those of
+// Reservation, for one that has budgets.
+type Lease interface {
+	Extend(ctx context.Context, extra Nanodollars) error
+	Renew(ctx context.Context) error
+	Settle(ctx context.Context, actual Nanodollars) error
+	Amount() Nanodollars
+	// Remaining may be under 0.
+	Remaining(actual Nanodollars) Nanodollars
 }
+
+// NewReservation is for ledgers: what they hand out for an admitted Hold.
+func NewReservation(id string, l Lease) Reservation { return Reservation{ID: id, lease: l} }
 
 // Amount is what is held now: the Hold's amount and all extensions. 0 once
 // settled.
@@ -118,7 +128,7 @@ func (r *Reservation) Amount() Nanodollars {
 	if r.lease == nil {
 		return 0
 	}
-	return r.lease.amount()
+	return r.lease.Amount()
 }
 
 // Extend holds extra on top, before a further attempt is made. It is denied
@@ -127,7 +137,7 @@ func (r *Reservation) Extend(ctx context.Context, extra Nanodollars) error {
 	if r.lease == nil {
 		return nil
 	}
-	return r.lease.extend(ctx, extra)
+	return r.lease.Extend(ctx, Clamp(extra))
 }
 
 // Renew begins the lease anew. A request that may outlive the lease renews
@@ -137,7 +147,7 @@ func (r *Reservation) Renew(ctx context.Context) error {
 	if r.lease == nil {
 		return nil
 	}
-	return r.lease.renew(ctx)
+	return r.lease.Renew(ctx)
 }
 
 // Settle ends the reservation: what is held is given back, actual is charged,
@@ -147,7 +157,7 @@ func (r *Reservation) Settle(ctx context.Context, actual Nanodollars) error {
 	if r.lease == nil {
 		return nil
 	}
-	return r.lease.settle(ctx, clamp(actual))
+	return r.lease.Settle(ctx, Clamp(actual))
 }
 
 // Remaining is what is left of the tightest of the request's budgets as this
@@ -166,7 +176,7 @@ func (r *Reservation) Remaining(actual Nanodollars) (left Nanodollars, ok bool) 
 		}
 		return left, true
 	}
-	return max(0, r.lease.remaining(clamp(actual))), true
+	return max(0, r.lease.Remaining(Clamp(actual))), true
 }
 
 // NewID is a fresh id for a Hold: 128 random bits that nobody can guess.
@@ -180,10 +190,5 @@ func NewID() string {
 // DefaultLease is how long a reservation lives without being renewed.
 const DefaultLease = time.Minute
 
-// clamp keeps an amount within what the ledgers count exactly.
-func clamp(n Nanodollars) Nanodollars { return min(max(n, 0), MaxLimit) }
-
-// tighter says whether a has less room than b.
-func tighter(a, b Status) bool {
-	return a.Limit.Amount-a.Spent-a.Reserved < b.Limit.Amount-b.Spent-b.Reserved
-}
+// Clamp keeps an amount within what the ledgers count exactly.
+func Clamp(n Nanodollars) Nanodollars { return min(max(n, 0), MaxLimit) }

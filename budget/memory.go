@@ -27,7 +27,7 @@ type Memory struct {
 	numbers   atomic.Uint64 // of buckets, their lock order
 	buckets   [memoryShards]bucketShard
 	leases    [memoryShards]leaseShard
-	recent    recent[*bucket]
+	recent    Recent[*bucket]
 }
 
 const (
@@ -63,7 +63,7 @@ func (m *Memory) Reserve(_ context.Context, h Hold) (*Reservation, error) {
 	if h.ID == "" {
 		h.ID = NewID()
 	}
-	h.Amount = clamp(h.Amount)
+	h.Amount = Clamp(h.Amount)
 	now := time.Now()
 	shard := &m.leases[maphash.String(m.seed, h.ID)%memoryShards]
 	shard.mu.Lock()
@@ -114,7 +114,7 @@ func (m *Memory) Known() []Status {
 	now := time.Now()
 	m.reapAll(now)
 	var all []Status
-	for _, b := range m.recent.list(func(*bucket) bool { return false }) {
+	for _, b := range m.recent.List(func(*bucket) bool { return false }) {
 		b.mu.Lock()
 		if !b.gone && b.page.end.After(now) {
 			all = append(all, b.page.status(b.limit))
@@ -174,8 +174,8 @@ func (m *Memory) open(l *memoryLease, limits []Limit, now time.Time) {
 		b := l.shares[i].bucket
 		b.turn(now)
 		b.limit = l.shares[i].limit
-		if !b.listed.Load() {
-			m.recent.add(b, b.limit.Scope)
+		if !b.Listed() {
+			m.recent.Add(b, b.limit.Scope)
 		}
 		l.shares[i].page = b.page
 	}
@@ -183,7 +183,7 @@ func (m *Memory) open(l *memoryLease, limits []Limit, now time.Time) {
 
 // bucket finds or makes the bucket of a limit.
 func (m *Memory) bucket(limit *Limit, now time.Time) *bucket {
-	key := bucketKey{limit.Scope, limit.Subject, windowName(limit.Window)}
+	key := bucketKey{limit.Scope, limit.Subject, limit.Window}
 	shard := &m.buckets[maphash.String(m.seed, limit.Subject)%memoryShards]
 	shard.mu.RLock()
 	b := shard.byKey[key]
@@ -208,25 +208,8 @@ func (m *Memory) bucket(limit *Limit, now time.Time) *bucket {
 type bucketKey struct {
 	scope   Scope
 	subject string
-	window  string
+	window  Window
 }
-
-// windowName names a window by what it does: windows that a reload of the
-// configuration has read anew are the same, though their zones are other
-// pointers.
-func windowName(w Window) string {
-	if w == (Window{}) {
-		return ""
-	}
-	if name, ok := windowNames.Load(w); ok {
-		return name.(string)
-	}
-	name, _ := w.At(time.Unix(0, 0))
-	windowNames.Store(w, name)
-	return name
-}
-
-var windowNames sync.Map // Window -> string; as many as were ever configured
 
 // bucketShard holds the buckets of some subjects.
 type bucketShard struct {
@@ -252,7 +235,7 @@ func (s *bucketShard) sweep(now time.Time) {
 // bucket counts what one subject spends in the current window.
 type bucket struct {
 	number uint64
-	recency
+	Recency
 
 	mu    sync.Mutex // guards what follows, and all pages this bucket had
 	page  *page

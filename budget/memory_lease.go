@@ -85,7 +85,7 @@ func (l *memoryLease) statuses(limits []Limit) []Status {
 		for j := range l.shares {
 			s := &l.shares[j]
 			if s.limit.Scope == limit.Scope && s.limit.Subject == limit.Subject &&
-				windowName(s.limit.Window) == windowName(limit.Window) {
+				s.limit.Window == limit.Window {
 				all[i] = s.page.status(limit)
 				break
 			}
@@ -103,7 +103,7 @@ func (l *memoryLease) denied(extra Nanodollars) error {
 		if !s.limit.Hard || extra <= s.limit.Amount-s.page.spent-s.page.reserved {
 			continue
 		}
-		if status := s.page.status(s.limit); worst == nil || tighter(status, *worst) {
+		if status := s.page.status(s.limit); worst == nil || status.Room() < worst.Room() {
 			worst = &status
 		}
 	}
@@ -129,9 +129,8 @@ func (l *memoryLease) hold(extra Nanodollars, now time.Time) {
 	l.shard.begin(l)
 }
 
-// extend implements lease.
-func (l *memoryLease) extend(_ context.Context, extra Nanodollars) error {
-	extra = clamp(extra)
+// Extend implements Lease.
+func (l *memoryLease) Extend(_ context.Context, extra Nanodollars) error {
 	l.shard.mu.Lock()
 	defer l.shard.mu.Unlock()
 	if l.settled || extra == 0 {
@@ -147,8 +146,8 @@ func (l *memoryLease) extend(_ context.Context, extra Nanodollars) error {
 	return nil
 }
 
-// renew implements lease. A lease that has run out begins again.
-func (l *memoryLease) renew(context.Context) error {
+// Renew implements Lease. A lease that has run out begins again.
+func (l *memoryLease) Renew(context.Context) error {
 	l.shard.mu.Lock()
 	defer l.shard.mu.Unlock()
 	if l.settled || l.held == 0 {
@@ -165,8 +164,8 @@ func (l *memoryLease) renew(context.Context) error {
 	return nil
 }
 
-// settle implements lease.
-func (l *memoryLease) settle(_ context.Context, actual Nanodollars) error {
+// Settle implements Lease.
+func (l *memoryLease) Settle(_ context.Context, actual Nanodollars) error {
 	l.shard.mu.Lock()
 	defer l.shard.mu.Unlock()
 	if l.settled {
@@ -219,15 +218,15 @@ func (l *memoryLease) expire() {
 	}
 }
 
-// amount implements lease.
-func (l *memoryLease) amount() Nanodollars {
+// Amount implements Lease.
+func (l *memoryLease) Amount() Nanodollars {
 	l.shard.mu.Lock()
 	defer l.shard.mu.Unlock()
 	return l.held
 }
 
-// remaining implements lease.
-func (l *memoryLease) remaining(actual Nanodollars) Nanodollars {
+// Remaining implements Lease.
+func (l *memoryLease) Remaining(actual Nanodollars) Nanodollars {
 	l.shard.mu.Lock()
 	defer l.shard.mu.Unlock()
 	own := l.held - actual

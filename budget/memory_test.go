@@ -1,4 +1,4 @@
-package budget
+package budget_test
 
 import (
 	"errors"
@@ -8,17 +8,19 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/budget/ledgertest"
 	"pgregory.net/rapid"
 )
 
 // memoryStage is a ledger of one process, in a bubble's time.
-func memoryStage() stage {
-	m := NewMemory(MemoryConfig{Lease: testLease})
-	return stage{a: m, b: m, flush: func() {}, advance: time.Sleep}
+func memoryStage() ledgertest.Stage {
+	m := budget.NewMemory(budget.MemoryConfig{Lease: ledgertest.LeaseTime})
+	return ledgertest.Stage{A: m, B: m, Flush: func() {}, Advance: time.Sleep}
 }
 
 func TestMemoryKeepsTheContract(t *testing.T) {
-	testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
+	ledgertest.Run(t, func(t *testing.T, test func(*testing.T, ledgertest.Stage)) {
 		synctest.Test(t, func(t *testing.T) { test(t, memoryStage()) })
 	})
 }
@@ -26,81 +28,50 @@ func TestMemoryKeepsTheContract(t *testing.T) {
 func TestMemoryAgreesWithTheModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// Only the methods of rapid.TB: a bubble has no deadline to ask for.
-		rapid.Check(struct{ rapid.TB }{t}, func(t *rapid.T) { runModel(t, memoryStage()) })
-	})
-}
-
-func TestMemoryForgetsEndedWindows(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := NewMemory(MemoryConfig{})
-		hour, err := ParseWindow("hour", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for hours := range 5 {
-			for i := range 20_000 {
-				limit := Limit{Scope: ScopeUser, Subject: strconv.Itoa(hours) + "-" + strconv.Itoa(i), Window: hour, Amount: dollar, Hard: true}
-				settle(t, reserve(t, m, cent, limit), cent)
-			}
-			time.Sleep(time.Hour)
-		}
-		kept := 0
-		for i := range m.buckets {
-			kept += len(m.buckets[i].byKey)
-		}
-		if kept > 60_000 {
-			t.Errorf("%d buckets kept of 100,000, of which 20,000 are of the last hour", kept)
-		}
-		answers := 0
-		for i := range m.leases {
-			answers += len(m.leases[i].byID)
-		}
-		if answers > memoryShards*keptAnswers {
-			t.Errorf("%d answers kept, want at most %d", answers, memoryShards*keptAnswers)
-		}
+		rapid.Check(struct{ rapid.TB }{t}, func(t *rapid.T) { ledgertest.RunModel(t, memoryStage()) })
 	})
 }
 
 func TestMemoryKnowsRecentUsersAndAllNamedBudgets(t *testing.T) {
-	m := NewMemory(MemoryConfig{})
-	reserve(t, m, cent, globalDay(1e6*dollar), Limit{Scope: ScopeKey, Subject: "k", Amount: dollar})
-	for i := range 3 * knownBuckets {
-		reserve(t, m, cent, userDay(strconv.Itoa(i), dollar))
+	m := budget.NewMemory(budget.MemoryConfig{})
+	ledgertest.Reserve(t, m, ledgertest.Cent, ledgertest.GlobalDay(1e6*ledgertest.Dollar), budget.Limit{Scope: budget.ScopeKey, Subject: "k", Amount: ledgertest.Dollar})
+	for i := range 3 * 1024 {
+		ledgertest.Reserve(t, m, ledgertest.Cent, ledgertest.UserDay(strconv.Itoa(i), ledgertest.Dollar))
 	}
-	scopes := map[Scope]int{}
+	scopes := map[budget.Scope]int{}
 	last := false
 	for _, s := range m.Known() {
 		scopes[s.Limit.Scope]++
-		last = last || s.Limit.Subject == strconv.Itoa(3*knownBuckets-1)
+		last = last || s.Limit.Subject == strconv.Itoa(3*1024-1)
 	}
-	if scopes[ScopeGlobal] != 1 || scopes[ScopeKey] != 1 || scopes[ScopeUser] != knownBuckets || !last {
+	if scopes[budget.ScopeGlobal] != 1 || scopes[budget.ScopeKey] != 1 || scopes[budget.ScopeUser] != 1024 || !last {
 		t.Errorf("known: %v, the last user among them: %v", scopes, last)
 	}
 }
 
 func TestMemoryRefusesNonsense(t *testing.T) {
-	m := NewMemory(MemoryConfig{})
-	var exceeded *ExceededError
-	if _, err := m.Reserve(t.Context(), Hold{Amount: 1<<63 - 1, Limits: []Limit{userDay("ann", dollar)}}); !errors.As(err, &exceeded) {
+	m := budget.NewMemory(budget.MemoryConfig{})
+	var exceeded *budget.ExceededError
+	if _, err := m.Reserve(t.Context(), budget.Hold{Amount: 1<<63 - 1, Limits: []budget.Limit{ledgertest.UserDay("ann", ledgertest.Dollar)}}); !errors.As(err, &exceeded) {
 		t.Errorf("a reservation of everything: %v, want a denial", err)
 	}
-	r := reserve(t, m, -5, userDay("ann", dollar))
-	settle(t, r, -7)
+	r := ledgertest.Reserve(t, m, -5, ledgertest.UserDay("ann", ledgertest.Dollar))
+	ledgertest.Settle(t, r, -7)
 	for range 3 {
-		settle(t, reserve(t, m, 1<<63-1, Limit{Scope: ScopeUser, Subject: "ann", Amount: cent}), 1<<62)
+		ledgertest.Settle(t, ledgertest.Reserve(t, m, 1<<63-1, budget.Limit{Scope: budget.ScopeUser, Subject: "ann", Amount: ledgertest.Cent}), 1<<62)
 	}
-	refuse(t, m, 1, userDay("ann", dollar))
+	ledgertest.Refuse(t, m, 1, ledgertest.UserDay("ann", ledgertest.Dollar))
 }
 
 func BenchmarkMemory(b *testing.B) {
-	m := NewMemory(MemoryConfig{})
-	limits := []Limit{
-		{Scope: ScopeUser, Subject: "ann", Amount: MaxLimit - 1, Hard: true},
-		{Scope: ScopeGlobal, Amount: MaxLimit - 1, Hard: true},
+	m := budget.NewMemory(budget.MemoryConfig{})
+	limits := []budget.Limit{
+		{Scope: budget.ScopeUser, Subject: "ann", Amount: budget.MaxLimit - 1, Hard: true},
+		{Scope: budget.ScopeGlobal, Amount: budget.MaxLimit - 1, Hard: true},
 	}
 	ctx := b.Context()
 	run := func(b *testing.B) {
-		r, err := m.Reserve(ctx, Hold{ID: NewID(), Amount: 100, Limits: limits})
+		r, err := m.Reserve(ctx, budget.Hold{ID: budget.NewID(), Amount: 100, Limits: limits})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -133,7 +104,7 @@ func BenchmarkMemory(b *testing.B) {
 }
 
 func BenchmarkMemoryManyUsers(b *testing.B) {
-	m := NewMemory(MemoryConfig{})
+	m := budget.NewMemory(budget.MemoryConfig{})
 	ctx := b.Context()
 	names := make([]string, 1_000_000)
 	for i := range names {
@@ -145,11 +116,11 @@ func BenchmarkMemoryManyUsers(b *testing.B) {
 	i := 0
 	b.ReportAllocs()
 	for b.Loop() {
-		limits := []Limit{
-			{Scope: ScopeUser, Subject: names[i%len(names)], Amount: MaxLimit - 1, Hard: true},
-			{Scope: ScopeGlobal, Amount: MaxLimit - 1, Hard: true},
+		limits := []budget.Limit{
+			{Scope: budget.ScopeUser, Subject: names[i%len(names)], Amount: budget.MaxLimit - 1, Hard: true},
+			{Scope: budget.ScopeGlobal, Amount: budget.MaxLimit - 1, Hard: true},
 		}
-		r, err := m.Reserve(ctx, Hold{ID: NewID(), Amount: 100, Limits: limits})
+		r, err := m.Reserve(ctx, budget.Hold{ID: budget.NewID(), Amount: 100, Limits: limits})
 		if err != nil {
 			b.Fatal(err)
 		}

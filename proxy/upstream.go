@@ -31,7 +31,7 @@ func (f UpstreamFunc) Chat(ctx context.Context, r *translate.Request) translate.
 	return f(ctx, r)
 }
 
-// Ledger admits requests to their budgets. *budget.Memory and *budget.Redis
+// Ledger admits requests to their budgets. *budget.Memory and *redisledger.Ledger
 // are the two.
 type Ledger interface {
 	// Reserve holds the worst case against all limits at once, or none: it
@@ -41,7 +41,7 @@ type Ledger interface {
 	Reserve(ctx context.Context, h budget.Hold) (*budget.Reservation, error)
 }
 
-// Books tell how the ledger stands. *budget.Memory and *budget.Redis keep them.
+// Books tell how the ledger stands. *budget.Memory and *redisledger.Ledger keep them.
 type Books interface {
 	// Seen tells the limits' state as this process last knew it, without asking
 	// the store.

@@ -14,16 +14,17 @@ import (
 // openRedis has the replicas share their budgets and their latencies. A Redis
 // that does not answer is no error: redis.on_loss applies until it does.
 func (b *builder) openRedis(c *config.Config) error {
-	address := c.Redis.URL.Reveal()
 	secure, err := c.Redis.TLS()
 	if err != nil {
 		return err
 	}
-	ledger, err := budget.NewRedis(budget.RedisConfig{
-		URL:    address,
-		TLS:    secure,
+	where := redisclient.Config{
+		URL: c.Redis.URL.Reveal(), Username: c.Redis.Username, Password: c.Redis.Password.Reveal(), TLS: secure,
+	}
+	ledger, err := redisledger.New(redisledger.Config{
+		URL: where.URL, Username: where.Username, Password: where.Password, TLS: where.TLS,
 		Prefix: c.Redis.Prefix,
-		OnLoss: budget.OnLoss(c.Redis.OnLoss),
+		OnLoss: redisledger.OnLoss(c.Redis.OnLoss),
 		Lease:  time.Duration(c.Redis.Lease),
 		Logger: b.log,
 	})
@@ -33,7 +34,7 @@ func (b *builder) openRedis(c *config.Config) error {
 	b.ledger, b.storeUp = ledger, ledger.Up
 	b.atEnd(func(ctx context.Context) error { return ledger.Close(ctx) })
 
-	client, err := config.RedisClient(address, secure)
+	client, err := redisclient.New(where)
 	if err != nil {
 		return config.Problems{c.Problem("redis.url", "%v", err)}
 	}

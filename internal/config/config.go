@@ -214,8 +214,11 @@ type Models struct {
 
 // Redis is where replicas share their counters.
 type Redis struct {
-	URL    translate.Secret `yaml:"url"` // "" = counters in this process
-	Prefix string           `yaml:"prefix"`
+	URL translate.Secret `yaml:"url"` // "" = counters in this process
+	// Username and Password are the server's, instead of those in the URL.
+	Username string           `yaml:"username"`
+	Password translate.Secret `yaml:"password"`
+	Prefix   string           `yaml:"prefix"`
 	OnLoss string           `yaml:"on_loss" oneof:"closed,bounded,open"`
 	Lease  Duration         `yaml:"lease"` // of reservations, also without Redis
 	// PEM files, for rediss://: the authorities that Redis' certificate is

@@ -134,6 +134,7 @@ func TestConfigurationProblems(t *testing.T) {
 		{"a range of one number", "strategy: [{complexity: {rules: {fast: [0]}}}]\n", `config.yaml:6:40: strategy[0].complexity.rules.fast: want a list of 2 values`},
 		{"a cost order that names a tier twice", "strategy: [{cost: {tiers_by_cost: [fast, fast]}}]\n", `config.yaml:6:42: strategy[0].cost.tiers_by_cost[1]: "fast" stands twice`},
 		{"no price under a budget that rejects", "=tiers: {fast: [{provider: vllm, model: m}]}\nbudgets: [{scope: user, usd: 1, on_exhausted: reject}]\n", `config.yaml:1:16: tiers.fast[0].price: no price is known for vllm/m, and a budget that rejects needs one: price: {input: ..., output: ...} in US dollars per million tokens, 0 where it is free`},
+		{"a password without a Redis", "redis: {password: x}\n", `config.yaml:6:19: redis.password: is for a redis.url`},
 		{"certificates for a Redis without TLS", "redis: {url: 'redis://h', ca_file: ca.pem}\n", `config.yaml:6:36: redis.ca_file: is for a redis.url that begins with rediss://`},
 		{"an authority that is not there", "redis: {url: 'rediss://h', ca_file: nowhere.pem}\n", `config.yaml:6:37: redis.ca_file: open nowhere.pem: no such file or directory`},
 		{"a file without a certificate", "redis: {url: 'rediss://h', ca_file: validate.go}\n", `config.yaml:6:37: redis.ca_file: validate.go has no certificate in PEM`},

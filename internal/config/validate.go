@@ -713,11 +713,17 @@ func (k *checker) rest() {
 	}
 	if k.Redis.URL != "" {
 		// Opening connects to nothing.
-		if client, err := RedisClient(k.Redis.URL.Reveal(), nil); err != nil {
+		if client, err := redisclient.New(redisclient.Config{URL: k.Redis.URL.Reveal()}); err != nil {
 			k.add("redis.url", "%v", err)
 		} else {
 			_ = client.Close()
 		}
+	}
+	if k.Redis.URL == "" && k.Redis.Username != "" {
+		k.add("redis.username", "is for a redis.url")
+	}
+	if k.Redis.URL == "" && k.Redis.Password != "" {
+		k.add("redis.password", "is for a redis.url")
 	}
 	k.redisFiles()
 	if lease := time.Duration(k.Redis.Lease); lease < 5*time.Second || lease > time.Hour {

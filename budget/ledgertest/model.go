@@ -1,8 +1,10 @@
-package budget
+package ledgertest
 
 import (
 	"errors"
 	"time"
+
+	"github.com/inference-router/inference-router/budget"
 
 	"pgregory.net/rapid"
 )
@@ -16,11 +18,11 @@ type model struct {
 
 // modelHold is one reservation of the model.
 type modelHold struct {
-	limits  []Limit
-	amount  Nanodollars
+	limits  []budget.Limit
+	amount  budget.Nanodollars
 	ends    time.Duration
 	settled bool
-	actual  Nanodollars
+	actual  budget.Nanodollars
 	// forgiven says that a reset came after the charge.
 	forgiven bool
 }
@@ -28,7 +30,7 @@ type modelHold struct {
 // expired says whether the lease ran out and the reservation is charged.
 func (h *modelHold) expired(now time.Duration) bool { return !h.settled && now >= h.ends }
 
-func (m *model) counts(limit Limit) (spent, reserved Nanodollars) {
+func (m *model) counts(limit budget.Limit) (spent, reserved budget.Nanodollars) {
 	for _, h := range m.held {
 		for _, l := range h.limits {
 			switch {
@@ -47,7 +49,7 @@ func (m *model) counts(limit Limit) (spent, reserved Nanodollars) {
 	return spent, reserved
 }
 
-func (m *model) fits(limits []Limit, extra Nanodollars) bool {
+func (m *model) fits(limits []budget.Limit, extra budget.Nanodollars) bool {
 	for _, l := range limits {
 		spent, reserved := m.counts(l)
 		if l.Hard && spent+reserved+extra > l.Amount {
@@ -65,40 +67,40 @@ func (m *model) reset() {
 
 // modelMachine drives a ledger and the model with the same calls.
 type modelMachine struct {
-	stage
+	Stage
 	model
-	open   []*Reservation
-	denied []Hold
+	open   []*budget.Reservation
+	denied []budget.Hold
 }
 
 var modelSubjects = []string{"ann", "bob"}
 
-func drawLimits(t *rapid.T) []Limit {
-	user := Limit{
-		Scope:   ScopeUser,
+func drawLimits(t *rapid.T) []budget.Limit {
+	user := budget.Limit{
+		Scope:   budget.ScopeUser,
 		Subject: rapid.SampledFrom(modelSubjects).Draw(t, "user"),
-		Amount:  Nanodollars(rapid.IntRange(0, 30).Draw(t, "limit")),
+		Amount:  budget.Nanodollars(rapid.IntRange(0, 30).Draw(t, "limit")),
 		Hard:    rapid.Bool().Draw(t, "hard"),
 	}
-	all := Limit{Scope: ScopeGlobal, Amount: 50, Hard: true}
+	all := budget.Limit{Scope: budget.ScopeGlobal, Amount: 50, Hard: true}
 	switch rapid.IntRange(0, 2).Draw(t, "budgets") {
 	case 0:
-		return []Limit{user}
+		return []budget.Limit{user}
 	case 1:
-		return []Limit{all, user}
+		return []budget.Limit{all, user}
 	}
-	return []Limit{all}
+	return []budget.Limit{all}
 }
 
-func (m *modelMachine) replica(t *rapid.T) ledger {
+func (m *modelMachine) replica(t *rapid.T) Ledger {
 	if rapid.Bool().Draw(t, "replica") {
-		return m.a
+		return m.A
 	}
-	return m.b
+	return m.B
 }
 
 // pick draws one of the reservations made so far, or skips the step.
-func (m *modelMachine) pick(t *rapid.T) (*Reservation, *modelHold) {
+func (m *modelMachine) pick(t *rapid.T) (*budget.Reservation, *modelHold) {
 	if len(m.open) == 0 {
 		t.Skip("no reservation yet")
 	}
@@ -107,7 +109,7 @@ func (m *modelMachine) pick(t *rapid.T) (*Reservation, *modelHold) {
 }
 
 func (m *modelMachine) reserve(t *rapid.T) {
-	h := Hold{ID: NewID(), Amount: Nanodollars(rapid.IntRange(1, 15).Draw(t, "amount")), Limits: drawLimits(t)}
+	h := budget.Hold{ID: budget.NewID(), Amount: budget.Nanodollars(rapid.IntRange(1, 15).Draw(t, "amount")), Limits: drawLimits(t)}
 	want := m.fits(h.Limits, h.Amount)
 	r, err := m.replica(t).Reserve(t.Context(), h)
 	wantAnswer(t, "Reserve", err, want)
@@ -116,7 +118,7 @@ func (m *modelMachine) reserve(t *rapid.T) {
 		return
 	}
 	m.open = append(m.open, r)
-	m.held[r.ID] = &modelHold{limits: h.Limits, amount: h.Amount, ends: m.now + testLease}
+	m.held[r.ID] = &modelHold{limits: h.Limits, amount: h.Amount, ends: m.now + LeaseTime}
 }
 
 func (m *modelMachine) reserveAgain(t *rapid.T) {
@@ -124,7 +126,7 @@ func (m *modelMachine) reserveAgain(t *rapid.T) {
 	if h.settled || h.expired(m.now) {
 		t.Skip("it has ended")
 	}
-	_, err := m.replica(t).Reserve(t.Context(), Hold{ID: r.ID, Amount: 1, Limits: h.limits})
+	_, err := m.replica(t).Reserve(t.Context(), budget.Hold{ID: r.ID, Amount: 1, Limits: h.limits})
 	wantAnswer(t, "Reserve again", err, true)
 }
 
@@ -138,7 +140,7 @@ func (m *modelMachine) reserveDeniedAgain(t *rapid.T) {
 
 func (m *modelMachine) extend(t *rapid.T) {
 	r, h := m.pick(t)
-	extra := Nanodollars(rapid.IntRange(1, 10).Draw(t, "extra"))
+	extra := budget.Nanodollars(rapid.IntRange(1, 10).Draw(t, "extra"))
 	if h.settled || h.expired(m.now) {
 		t.Skip("it has ended")
 	}
@@ -146,17 +148,17 @@ func (m *modelMachine) extend(t *rapid.T) {
 	wantAnswer(t, "Extend", r.Extend(t.Context(), extra), want)
 	if want {
 		h.amount += extra
-		h.ends = m.now + testLease
+		h.ends = m.now + LeaseTime
 	}
 }
 
 func (m *modelMachine) settle(t *rapid.T) {
 	r, h := m.pick(t)
-	actual := Nanodollars(rapid.IntRange(0, 25).Draw(t, "actual"))
+	actual := budget.Nanodollars(rapid.IntRange(0, 25).Draw(t, "actual"))
 	if err := r.Settle(t.Context(), actual); err != nil {
 		t.Fatalf("Settle: %v", err)
 	}
-	m.flush()
+	m.Flush()
 	if !h.settled {
 		h.settled, h.actual = true, actual
 		h.forgiven = false // an open or expired one settles into the new count
@@ -171,32 +173,32 @@ func (m *modelMachine) renew(t *rapid.T) {
 	if err := r.Renew(t.Context()); err != nil {
 		t.Fatalf("Renew: %v", err)
 	}
-	m.flush()
-	h.ends = m.now + testLease
+	m.Flush()
+	h.ends = m.now + LeaseTime
 }
 
 // advance moves time on by steps that a lease is no multiple of: with real
 // replicas time passes by itself as well, and their clocks differ by as much as
 // replies take, so that the very moment at which a lease ends is not to be met.
 func (m *modelMachine) advance(t *rapid.T) {
-	const step = testLease / 15 * 2
+	const step = LeaseTime / 15 * 2
 	d := time.Duration(rapid.IntRange(1, 6).Draw(t, "steps")) * step
-	m.stage.advance(d)
+	m.Stage.Advance(d)
 	m.now += d
 }
 
 func (m *modelMachine) reset(t *rapid.T) {
-	if err := m.a.Reset(t.Context()); err != nil {
+	if err := m.A.Reset(t.Context()); err != nil {
 		t.Fatalf("Reset: %v", err)
 	}
-	m.flush()
+	m.Flush()
 	m.model.reset()
 }
 
 func (m *modelMachine) check(t *rapid.T) {
-	limits := []Limit{globalDay(50)}
+	limits := []budget.Limit{GlobalDay(50)}
 	for _, subject := range modelSubjects {
-		limits = append(limits, userDay(subject, 30))
+		limits = append(limits, UserDay(subject, 30))
 	}
 	got, err := m.replica(t).Status(t.Context(), limits)
 	if err != nil {
@@ -213,15 +215,15 @@ func (m *modelMachine) check(t *rapid.T) {
 
 func wantAnswer(t *rapid.T, what string, err error, admitted bool) {
 	t.Helper()
-	var exceeded *ExceededError
+	var exceeded *budget.ExceededError
 	if (err == nil) != admitted || (err != nil && !errors.As(err, &exceeded)) {
 		t.Fatalf("%s: %v; the model says admitted %v", what, err, admitted)
 	}
 }
 
-// runModel makes random calls and compares.
-func runModel(t *rapid.T, s stage) {
-	m := &modelMachine{stage: s, model: model{held: map[string]*modelHold{}}}
+// RunModel makes random calls and compares.
+func RunModel(t *rapid.T, s Stage) {
+	m := &modelMachine{Stage: s, model: model{held: map[string]*modelHold{}}}
 	t.Repeat(map[string]func(*rapid.T){
 		"reserve":        m.reserve,
 		"reserve again":  m.reserveAgain,

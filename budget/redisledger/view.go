@@ -1,10 +1,12 @@
-package budget
+package redisledger
 
 import (
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/inference-router/inference-router/budget"
 )
 
 // views are the budgets this replica has seen: their keys, and what they stood
@@ -15,16 +17,25 @@ type views struct {
 	prefix  string
 	size    atomic.Int64
 	spent   atomic.Bool // something was, in some view
-	shards  [memoryShards]viewShard
-	recent  recent[*view]
+	shards  [viewShards]viewShard
+	recent  budget.Recent[*view]
 	spans   sync.Map // Window -> *span
 }
 
 // viewShard holds the views of some subjects.
 type viewShard struct {
 	mu    sync.Mutex
-	byKey map[bucketKey]*view
+	byKey map[viewKey]*view
 }
+
+// viewKey names a budget: limits that differ only in Amount and Hard share it.
+type viewKey struct {
+	scope   budget.Scope
+	subject string
+	window  budget.Window
+}
+
+const viewShards = 64
 
 // maxViews bounds the memory of budgets, at about 600 bytes each.
 const maxViews = 100_000
@@ -33,12 +44,12 @@ const maxViews = 100_000
 type view struct {
 	span
 	tag, counts, leases string // keys
-	recency
+	budget.Recency
 
 	mu    sync.Mutex
-	limit Limit // as last asked for
+	limit budget.Limit // as last asked for
 	// What Redis said last. gross and corrected only grow within a generation.
-	gross, corrected, reserved Nanodollars
+	gross, corrected, reserved budget.Nanodollars
 	gen                        int64
 	asOf                       int64 // its stamp
 	// made is when Redis began the counts, as they were when this replica first
@@ -46,17 +57,17 @@ type view struct {
 	made *string
 	seen time.Time
 	// What is settled here and not yet known to be counted there.
-	pendingSpent, pendingHeld Nanodollars
+	pendingSpent, pendingHeld budget.Nanodollars
 	// Of slices: this replica's, the sum of all, the largest reservation seen,
 	// when the others were asked for theirs, when that was over, with success or
 	// without, and what they kept.
-	slice   *slice
-	sliced  Nanodollars
-	largest Nanodollars
-	asked   time.Time
-	wanted  time.Time
-	kept    Nanodollars
-	tended  time.Time // when it was last seen to
+	allotment *allotment
+	allotted  budget.Nanodollars
+	largest   budget.Nanodollars
+	asked     time.Time
+	recalled  time.Time
+	kept      budget.Nanodollars
+	tended    time.Time // when it was last seen to
 }
 
 // span is one window in time.
@@ -68,14 +79,14 @@ type span struct {
 func newViews(cluster bool, prefix string) *views {
 	v := &views{cluster: cluster, prefix: prefix}
 	for i := range v.shards {
-		v.shards[i].byKey = map[bucketKey]*view{}
+		v.shards[i].byKey = map[viewKey]*view{}
 	}
 	return v
 }
 
 // get finds or makes the view of a limit's current window.
-func (vs *views) get(limit Limit, now int64) *view {
-	key := bucketKey{limit.Scope, limit.Subject, windowName(limit.Window)}
+func (vs *views) get(limit budget.Limit, now int64) *view {
+	key := viewKey{limit.Scope, limit.Subject, limit.Window}
 	shard := &vs.shards[shardOf(limit.Subject)]
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
@@ -111,7 +122,7 @@ func (s *viewShard) sweep(now int64) (dropped int) {
 		if dropped > len(s.byKey)/16 {
 			break
 		}
-		if v.limit.Scope == ScopeUser {
+		if v.limit.Scope == budget.ScopeUser {
 			delete(s.byKey, key)
 			dropped++
 		}
@@ -121,7 +132,7 @@ func (s *viewShard) sweep(now int64) (dropped int) {
 
 // spanAt is the window at a time. Window.At tells only its end; the start is
 // the last moment at which it gives another.
-func (vs *views) spanAt(w Window, now int64) span {
+func (vs *views) spanAt(w budget.Window, now int64) span {
 	if cached, ok := vs.spans.Load(w); ok {
 		if s := cached.(*span); s.start <= now && now < s.ends {
 			return *s
@@ -168,18 +179,18 @@ func (vs *views) all(now int64) []*view {
 }
 
 // touch notes that a limit asks for the view.
-func (vs *views) touch(v *view, limit Limit) {
+func (vs *views) touch(v *view, limit budget.Limit) {
 	v.mu.Lock()
 	v.limit = limit
 	v.mu.Unlock()
-	if !v.listed.Load() {
-		vs.recent.add(v, limit.Scope)
+	if !v.Listed() {
+		vs.recent.Add(v, limit.Scope)
 	}
 }
 
-func (vs *views) known(now int64) []Status {
-	var all []Status
-	for _, v := range vs.recent.list(func(v *view) bool { return v.ends <= now }) {
+func (vs *views) known(now int64) []budget.Status {
+	var all []budget.Status
+	for _, v := range vs.recent.List(func(v *view) bool { return v.ends <= now }) {
 		if now < v.ends {
 			v.mu.Lock()
 			all = append(all, v.status(v.limit))
@@ -191,11 +202,11 @@ func (vs *views) known(now int64) []Status {
 
 // status is called with v locked. Slices are left out: they are there for
 // requests, though not for every replica's at once.
-func (v *view) status(limit Limit) Status {
-	s := Status{
+func (v *view) status(limit budget.Limit) budget.Status {
+	s := budget.Status{
 		Limit:    limit,
 		Spent:    v.gross - v.corrected + v.pendingSpent,
-		Reserved: v.reserved - v.sliced - v.pendingHeld,
+		Reserved: v.reserved - v.allotted - v.pendingHeld,
 		ResetsAt: time.UnixMilli(v.ends).UTC(),
 	}
 	s.Spent, s.Reserved = max(0, s.Spent), max(0, s.Reserved)
@@ -219,7 +230,7 @@ func (v *view) floors(gen int64) (gross, corrected int64) {
 }
 
 // hear takes in what Redis said. Replies may come out of order.
-func (vs *views) hear(v *view, stamp, gen int64, c counts) {
+func (vs *views) apply(v *view, stamp, gen int64, c counts) {
 	if c.gross > 0 && !vs.spent.Load() {
 		vs.spent.Store(true)
 	}
@@ -235,7 +246,7 @@ func (vs *views) hear(v *view, stamp, gen int64, c counts) {
 	// No reply is overtaken for so long: Redis' clock was set back.
 	setBack := v.asOf-stamp > 2*staleAfter.Microseconds()
 	if stamp >= v.asOf || setBack {
-		v.reserved, v.sliced, v.asOf = c.reserved, c.sliced, stamp
+		v.reserved, v.allotted, v.asOf = c.reserved, c.allotted, stamp
 	}
 	if *v.made == "" && c.made != "" {
 		made := c.made // not &c.made: c would be made on the heap each time
@@ -246,8 +257,8 @@ func (vs *views) hear(v *view, stamp, gen int64, c counts) {
 
 // counts are one budget's in a reply.
 type counts struct {
-	gross, corrected, reserved, sliced Nanodollars
-	made                               string
+	gross, corrected, reserved, allotted budget.Nanodollars
+	made                                 string
 }
 
 // answered is the reply of hold.lua and settle.lua.
@@ -289,13 +300,13 @@ func (a *answered) next() (c counts, ok bool) {
 	if reserved, a.rest, ok = nextInt(a.rest); !ok {
 		return c, false
 	}
-	c = counts{gross: Nanodollars(gross), corrected: Nanodollars(corrected), reserved: Nanodollars(reserved)}
+	c = counts{gross: budget.Nanodollars(gross), corrected: budget.Nanodollars(corrected), reserved: budget.Nanodollars(reserved)}
 	c.made, a.rest = nextWord(a.rest)
 	if c.made == "-" {
 		c.made = ""
 	}
-	sliced, rest, ok := nextInt(a.rest)
-	c.sliced, a.rest = Nanodollars(sliced), rest
+	allotted, rest, ok := nextInt(a.rest)
+	c.allotted, a.rest = budget.Nanodollars(allotted), rest
 	return c, ok
 }
 
@@ -350,5 +361,5 @@ func shardOf(subject string) int {
 	for i := range len(subject) {
 		h = (h ^ uint32(subject[i])) * 16777619
 	}
-	return int(h % memoryShards)
+	return int(h % viewShards)
 }

@@ -1,4 +1,4 @@
-package budget
+package redisledger
 
 import (
 	"context"
@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/budget/ledgertest"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -68,15 +71,15 @@ func TestRedisCluster(t *testing.T) {
 func clusterContract(t *testing.T, url string) {
 	for _, policy := range []OnLoss{OnLossClosed, OnLossBounded} {
 		t.Run(string(policy), func(t *testing.T) {
-			testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
-				test(t, redisStage(t, RedisConfig{URL: url, OnLoss: policy, Timeout: patient}))
+			ledgertest.Run(t, func(t *testing.T, test func(*testing.T, ledgertest.Stage)) {
+				test(t, redisStage(t, Config{URL: url, OnLoss: policy, Timeout: patient}))
 			})
 		})
 	}
 }
 
 func clusterAudit(t *testing.T, nodes []*redisServer) {
-	config := RedisConfig{URL: clusterURL(nodes), Prefix: "test-" + NewID(), OnLoss: OnLossClosed}
+	config := Config{URL: clusterURL(nodes), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed}
 	a, b := newReplica(t, config), newReplica(t, config)
 	user, all := userDay("ann", 3*dollar), globalDay(2*dollar)
 	var v invoice
@@ -88,7 +91,7 @@ func clusterAudit(t *testing.T, nodes []*redisServer) {
 	stopA()
 	stopB()
 	flushed(t, a, b)
-	got, err := a.Status(t.Context(), []Limit{user, all})
+	got, err := a.Status(t.Context(), []budget.Limit{user, all})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +128,7 @@ func migrate(t *testing.T, nodes []*redisServer, key string) {
 }
 
 func clusterCrash(t *testing.T, nodes []*redisServer) {
-	config := RedisConfig{URL: clusterURL(nodes), Prefix: "test-" + NewID(), OnLoss: OnLossClosed}
+	config := Config{URL: clusterURL(nodes), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed}
 	r := newReplica(t, config)
 	user, all := userDay("cid", 1000*dollar), globalDay(1000*dollar)
 	var v invoice
@@ -141,7 +144,7 @@ func clusterCrash(t *testing.T, nodes []*redisServer) {
 	eventually(t, 20*time.Second, "traffic again", func() bool { return v.admitted.Load() > admitted+20 })
 	stop()
 	flushed(t, r)
-	got, err := r.Status(t.Context(), []Limit{user, all})
+	got, err := r.Status(t.Context(), []budget.Limit{user, all})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +175,7 @@ func clusterReplica(t *testing.T, node *redisServer) *redisServer {
 // clusterLoss has the node with a budget lose what one replica knows best and
 // another is the first to ask for.
 func clusterLoss(t *testing.T, nodes []*redisServer, prepare func(*redisServer) (lose func())) {
-	config := RedisConfig{URL: clusterURL(nodes), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	config := Config{URL: clusterURL(nodes), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed, Timeout: patient}
 	a, b := newReplica(t, config), newReplica(t, config)
 	eve, all := userDay("eve", dollar), globalDay(10*dollar)
 	settle(t, reserve(t, a, 10*cent, eve, all), 10*cent)
@@ -188,17 +191,17 @@ func clusterLoss(t *testing.T, nodes []*redisServer, prepare func(*redisServer) 
 	lose()
 	var err error
 	eventually(t, 5*time.Second, "an answer", func() bool {
-		_, err = a.Reserve(t.Context(), Hold{ID: NewID(), Amount: 21 * cent, Limits: []Limit{eve, all}})
-		return !errors.Is(err, ErrUnavailable)
+		_, err = a.Reserve(t.Context(), budget.Hold{ID: budget.NewID(), Amount: 21 * cent, Limits: []budget.Limit{eve, all}})
+		return !errors.Is(err, budget.ErrUnavailable)
 	})
-	var exceeded *ExceededError
+	var exceeded *budget.ExceededError
 	if !errors.As(err, &exceeded) {
 		t.Errorf("21 cents of a budget with 20 left: %v", err)
 	}
 	settle(t, reserve(t, a, 20*cent, eve, all), 20*cent)
 	settle(t, open, 40*cent)
 	flushed(t, a, b)
-	got, err := a.Status(t.Context(), []Limit{eve, all})
+	got, err := a.Status(t.Context(), []budget.Limit{eve, all})
 	if err != nil || got[0].Spent != dollar || got[1].Spent != dollar || got[0].Reserved != 0 || got[1].Reserved != 0 {
 		t.Errorf("after the recovery: %+v, %v", got, err)
 	}
@@ -253,14 +256,14 @@ func TestRedisSentinel(t *testing.T) {
 }
 
 func sentinelContract(t *testing.T, url string) {
-	testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
-		test(t, redisStage(t, RedisConfig{URL: url, OnLoss: OnLossBounded, Timeout: patient}))
+	ledgertest.Run(t, func(t *testing.T, test func(*testing.T, ledgertest.Stage)) {
+		test(t, redisStage(t, Config{URL: url, OnLoss: OnLossBounded, Timeout: patient}))
 	})
 }
 
 func sentinelFailover(t *testing.T, master, replica *redisServer, url string) {
-	prefix := "test-" + NewID()
-	config := RedisConfig{URL: url, Prefix: prefix, OnLoss: OnLossClosed}
+	prefix := "test-" + budget.NewID()
+	config := Config{URL: url, Prefix: prefix, OnLoss: OnLossClosed}
 	a, b := newReplica(t, config), newReplica(t, config)
 	meet(t, a, b)
 	limit := userDay("ann", 1000*dollar)
@@ -281,12 +284,12 @@ func sentinelFailover(t *testing.T, master, replica *redisServer, url string) {
 	// not passed on, is charged twice: as seen, and as settled again. There are
 	// only as many such settles as were on their way when it was killed. None is
 	// lost, and nothing stays held.
-	r := newReplica(t, RedisConfig{URL: replica.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: patient})
-	got, err := r.Status(t.Context(), []Limit{limit})
+	r := newReplica(t, Config{URL: replica.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: patient})
+	got, err := r.Status(t.Context(), []budget.Limit{limit})
 	if err != nil {
 		t.Fatal(err)
 	}
-	spent := Nanodollars(v.spent.Load())
+	spent := budget.Nanodollars(v.spent.Load())
 	if got[0].Spent < spent || got[0].Spent > spent+12*cent || got[0].Reserved != 0 {
 		t.Errorf("%d spent, %d reserved; the invoice says %d", got[0].Spent, got[0].Reserved, spent)
 	}

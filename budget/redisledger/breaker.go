@@ -1,4 +1,4 @@
-package budget
+package redisledger
 
 import (
 	"math/rand/v2"
@@ -10,7 +10,7 @@ import (
 // breaker stops asking a store that does not answer. While it is open only the
 // beat asks, one at a time.
 type breaker struct {
-	shut   atomic.Bool // open, in the language of electricity: nothing passes
+	open   atomic.Bool // open, in the language of electricity: nothing passes
 	inRow  atomic.Int64
 	calls  atomic.Int64 // since the window began
 	onOpen func()
@@ -34,7 +34,7 @@ const (
 	breakerMaxWait = 800 * time.Millisecond
 )
 
-func (b *breaker) allows() bool { return !b.shut.Load() }
+func (b *breaker) allows() bool { return !b.open.Load() }
 
 func (b *breaker) succeeded() {
 	b.calls.Add(1)
@@ -56,10 +56,10 @@ func (b *breaker) failed() {
 	calls := b.calls.Add(1)
 	row := b.inRow.Add(1)
 	many := !b.onlyInRow && calls >= breakerCalls && int64(b.failures)*2 >= calls
-	if b.shut.Load() || row < breakerInRow && !many {
+	if b.open.Load() || row < breakerInRow && !many {
 		return
 	}
-	b.shut.Store(true)
+	b.open.Store(true)
 	b.wait = breakerWait
 	b.next = now.Add(jittered(b.wait))
 	b.onOpen()
@@ -73,7 +73,7 @@ func (b *breaker) probed(ok bool) {
 		b.failures = 0
 		b.calls.Store(0)
 		b.inRow.Store(0)
-		b.shut.Store(false)
+		b.open.Store(false)
 		return
 	}
 	b.wait = min(2*b.wait, breakerMaxWait)

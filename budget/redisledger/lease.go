@@ -1,4 +1,4 @@
-package budget
+package redisledger
 
 import (
 	"context"
@@ -10,31 +10,33 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/inference-router/inference-router/budget"
 )
 
-// redisLease is a reservation and the ledger's side of it, in one allocation.
-type redisLease struct {
-	Reservation
-	ledger *Redis
+// lease is a reservation and the ledger's side of it, in one allocation.
+type lease struct {
+	budget.Reservation
+	ledger *Ledger
 
-	mu     sync.Mutex // guards what follows; extensions hold it over a round trip
-	shares []redisShare
-	few    [3]redisShare
-	parts  []part
-	one    [1]part
-	bound  bool        // the windows are chosen for good
-	held   Nanodollars // in Redis, as far as we know
-	doubt  bool        // Redis may hold more: a reply was lost
-	local  Nanodollars // held against slices
-	slices []*slice    // that local is held against
-	done   bool
+	mu         sync.Mutex // guards what follows; extensions hold it over a round trip
+	shares     []share
+	few        [3]share
+	parts      []part
+	one        [1]part
+	bound      bool               // the windows are chosen for good
+	held       budget.Nanodollars // in Redis, as far as we know
+	doubt      bool               // Redis may hold more: a reply was lost
+	local      budget.Nanodollars // held against slices
+	allotments []*allotment       // that local is held against
+	done       bool
 
 	ranOut atomic.Bool // seen when it was to be renewed
 }
 
-// redisShare is a limit and the view of its budget.
-type redisShare struct {
-	limit Limit
+// share is a limit and the view of its budget.
+type share struct {
+	limit budget.Limit
 	view  *view
 }
 
@@ -42,11 +44,11 @@ type redisShare struct {
 // all of it is one part.
 type part struct {
 	tombstone string // key
-	shares    []redisShare
+	shares    []share
 }
 
 // call begins a call of a script that has the keys of the part.
-func (p *part) call(r *Redis, s *script, args int) *call {
+func (p *part) call(r *Ledger, s *script, args int) *call {
 	keys := 1 + 2*len(p.shares)
 	if !r.store.cluster {
 		keys++
@@ -64,18 +66,18 @@ func (p *part) call(r *Redis, s *script, args int) *call {
 	return c
 }
 
-func (r *Redis) newLease(h Hold) *redisLease {
-	l := &redisLease{ledger: r}
-	l.Reservation = Reservation{ID: h.ID, lease: l}
+func (r *Ledger) newLease(h budget.Hold) *lease {
+	l := &lease{ledger: r}
+	l.Reservation = budget.NewReservation(h.ID, l)
 	l.shares = l.few[:0]
 	for _, limit := range h.Limits {
-		l.shares = append(l.shares, redisShare{limit: limit})
+		l.shares = append(l.shares, share{limit: limit})
 	}
 	return l
 }
 
 // bind chooses the windows at a time, and with them the keys.
-func (l *redisLease) bind(now int64) {
+func (l *lease) bind(now int64) {
 	same := l.parts != nil
 	for i := range l.shares {
 		s := &l.shares[i]
@@ -94,13 +96,13 @@ func (l *redisLease) bind(now int64) {
 }
 
 // divide puts the shares into parts.
-func (l *redisLease) divide() {
+func (l *lease) divide() {
 	l.parts = l.one[:0]
 	if !l.ledger.store.cluster {
 		l.parts = append(l.parts, l.part(distinct(l.shares)))
 		return
 	}
-	byTag := map[string][]redisShare{}
+	byTag := map[string][]share{}
 	var tags []string
 	for _, s := range distinct(l.shares) {
 		if byTag[s.view.tag] == nil {
@@ -117,13 +119,13 @@ func (l *redisLease) divide() {
 	}
 }
 
-func (l *redisLease) part(shares []redisShare) part {
+func (l *lease) part(shares []share) part {
 	return part{tombstone: shares[0].view.tag + ":i:" + l.ID, shares: shares}
 }
 
 // distinct drops limits of a budget that is named already; it has the lower
 // one then.
-func distinct(shares []redisShare) []redisShare {
+func distinct(shares []share) []share {
 	repeated := false
 	for i := range shares {
 		for _, s := range shares[:i] {
@@ -133,9 +135,9 @@ func distinct(shares []redisShare) []redisShare {
 	if !repeated {
 		return shares
 	}
-	var kept []redisShare
+	var kept []share
 	for _, s := range shares {
-		i := slices.IndexFunc(kept, func(k redisShare) bool { return k.view == s.view })
+		i := slices.IndexFunc(kept, func(k share) bool { return k.view == s.view })
 		switch {
 		case i < 0:
 			kept = append(kept, s)
@@ -146,8 +148,8 @@ func distinct(shares []redisShare) []redisShare {
 	return kept
 }
 
-func (l *redisLease) statuses() []Status {
-	all := make([]Status, len(l.shares))
+func (l *lease) statuses() []budget.Status {
+	all := make([]budget.Status, len(l.shares))
 	for i, s := range l.shares {
 		s.view.mu.Lock()
 		all[i] = s.view.status(s.limit)
@@ -157,7 +159,7 @@ func (l *redisLease) statuses() []Status {
 }
 
 // hold makes the first reservation, in Redis or by the policy for its loss.
-func (l *redisLease) hold(ctx context.Context, amount Nanodollars) error {
+func (l *lease) hold(ctx context.Context, amount budget.Nanodollars) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.bind(l.ledger.store.now())
@@ -165,7 +167,7 @@ func (l *redisLease) hold(ctx context.Context, amount Nanodollars) error {
 	if isLost(err) {
 		err = l.withoutStore(amount, err)
 	}
-	if l.doubt && (err != nil || l.slices != nil) {
+	if l.doubt && (err != nil || l.allotments != nil) {
 		l.cancel()
 	}
 	if err == nil {
@@ -176,7 +178,7 @@ func (l *redisLease) hold(ctx context.Context, amount Nanodollars) error {
 
 // cancel has Redis give back what it may hold when nobody waits for that any
 // more, and refuse the reservation should it come late.
-func (l *redisLease) cancel() {
+func (l *lease) cancel() {
 	l.bound = true
 	// An error means that the ledger is closed: the lease will run out.
 	_ = l.ledger.queue.add(&settlement{lease: l, parts: l.parts, tombstone: "D"})
@@ -185,7 +187,7 @@ func (l *redisLease) cancel() {
 // isLost says whether the policy for a lost Redis decides. Counts that cannot
 // be read are another matter: there the request is refused.
 func isLost(err error) bool {
-	return errors.Is(err, ErrUnavailable) && !errors.Is(err, errCorrupt)
+	return errors.Is(err, budget.ErrUnavailable) && !errors.Is(err, errCorrupt)
 }
 
 // The ways in which ask can fail to get an answer.
@@ -202,7 +204,7 @@ const maxWaits = 6
 // ask holds target in Redis, with l locked. It asks again when a reply was
 // lost, the window or the data set has changed, or when a denial may be owed to
 // money of this replica that is on its way back.
-func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
+func (l *lease) ask(ctx context.Context, target budget.Nanodollars) error {
 	r := l.ledger
 	began := time.Now()
 	failed, waits, reclaimed, last := 0, 0, false, false
@@ -213,7 +215,7 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 		if !l.bound {
 			l.bind(r.store.now())
 		}
-		final := (reclaimed || !l.reclaimable()) && (waits >= maxWaits || !l.slicedElsewhere())
+		final := (reclaimed || !l.reclaimable()) && (waits >= maxWaits || !l.allottedElsewhere())
 		last = final && (last || waits >= maxWaits)
 		calls, err := l.send(l.holds(target, l.mode(final, last)), began)
 		if err != nil {
@@ -223,7 +225,7 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 			}
 			continue
 		}
-		verdict, err := l.hear(calls)
+		verdict, err := l.apply(calls)
 		switch verdict {
 		case 'A':
 			l.admitted(target)
@@ -239,13 +241,13 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 				last = true
 			case reclaimed:
 				waits++
-				l.awaitSlices(ctx, waits)
+				l.awaitAllotments(ctx, waits)
 			}
 			r.reclaim(ctx, l)
 			reclaimed = true
 			began, failed = time.Now(), 0 // redis answers: the waiting was ours
 		case 'E':
-			r.rejoin(ctx)
+			r.refreshEpoch(ctx)
 		case 'M':
 			err = r.restore(ctx, l)
 		case 'W': // the clock is corrected, and with it the window
@@ -263,13 +265,13 @@ func (l *redisLease) ask(ctx context.Context, target Nanodollars) error {
 	return unavailable(errLost)
 }
 
-func unavailable(cause error) error { return fmt.Errorf("%w: %w", ErrUnavailable, cause) }
+func unavailable(cause error) error { return fmt.Errorf("%w: %w", budget.ErrUnavailable, cause) }
 
 // send makes the calls for the parts one after the other, up to the first that
 // is not admitted: one round trip, but for a cluster. The parts are in such an
 // order that what is held for a moment by a request that is denied after all
 // stands in nobody's way who would not be denied as well.
-func (l *redisLease) send(calls []*call, began time.Time) (sent []*call, err error) {
+func (l *lease) send(calls []*call, began time.Time) (sent []*call, err error) {
 	r := l.ledger
 	until := began.Add(r.store.patience())
 	for i := range calls {
@@ -285,7 +287,7 @@ func (l *redisLease) send(calls []*call, began time.Time) (sent []*call, err err
 
 // mode says what a denial means: final if nothing is on its way that may change
 // it, last if slices do not come back either.
-func (l *redisLease) mode(final, last bool) *string {
+func (l *lease) mode(final, last bool) *string {
 	switch {
 	case l.bound:
 		return &modeExtend
@@ -298,7 +300,7 @@ func (l *redisLease) mode(final, last bool) *string {
 }
 
 // holds are what asks for target: one call for each part.
-func (l *redisLease) holds(target Nanodollars, mode *string) []*call {
+func (l *lease) holds(target budget.Nanodollars, mode *string) []*call {
 	calls := make([]*call, len(l.parts))
 	e := l.ledger.current()
 	for i := range l.parts {
@@ -318,7 +320,7 @@ var (
 )
 
 // holdCall is a call of hold.lua.
-func (r *Redis) holdCall(p *part, e *epoch, id *string, target Nanodollars, mode *string) *call {
+func (r *Ledger) holdCall(p *part, e *epoch, id *string, target budget.Nanodollars, mode *string) *call {
 	c := p.call(r, holdScript, 8+6*len(p.shares))
 	r.sayEpoch(c, e)
 	r.store.clock(c)
@@ -346,7 +348,7 @@ func (r *Redis) holdCall(p *part, e *epoch, id *string, target Nanodollars, mode
 }
 
 // hear takes in the replies and joins their verdicts: the worst counts.
-func (l *redisLease) hear(calls []*call) (verdict byte, err error) {
+func (l *lease) apply(calls []*call) (verdict byte, err error) {
 	verdict = 'A'
 	for i, c := range calls {
 		got, err := l.ledger.heard(c, l.parts[i].shares)
@@ -370,7 +372,7 @@ func indexByte(s string, b byte) int {
 }
 
 // heard takes in one reply: the time, the generation, what budgets stand at.
-func (r *Redis) heard(c *call, shares []redisShare) (verdict byte, err error) {
+func (r *Ledger) heard(c *call, shares []share) (verdict byte, err error) {
 	if c.err != nil {
 		r.store.count.corrupt.Add(1)
 		if last, now := r.alarmed.Load(), r.store.local(); now-last > alarmEvery.Milliseconds() && r.alarmed.CompareAndSwap(last, now) {
@@ -383,7 +385,7 @@ func (r *Redis) heard(c *call, shares []redisShare) (verdict byte, err error) {
 		return 0, fmt.Errorf("%w: reply %q", errCorrupt, c.reply)
 	}
 	if a.verdict == 'E' || a.verdict == 'M' {
-		r.estranged(c, a.verdict == 'M')
+		r.unknownServer(c, a.verdict == 'M')
 	}
 	if a.verdict == 'E' {
 		return 'E', nil
@@ -392,24 +394,24 @@ func (r *Redis) heard(c *call, shares []redisShare) (verdict byte, err error) {
 	if a.verdict == 'W' || a.verdict == 'R' || a.verdict == 'M' {
 		return a.verdict, nil
 	}
-	r.learn(a.gen)
+	r.raiseGeneration(a.gen)
 	for _, s := range shares {
 		counts, ok := a.next()
 		if !ok {
 			return 0, fmt.Errorf("%w: reply %q", errCorrupt, c.reply)
 		}
-		r.views.hear(s.view, a.stamp, a.gen, counts)
+		r.views.apply(s.view, a.stamp, a.gen, counts)
 	}
 	return a.verdict, nil
 }
 
 // admitted notes that Redis holds target.
-func (l *redisLease) admitted(target Nanodollars) {
+func (l *lease) admitted(target budget.Nanodollars) {
 	if target == 0 {
 		return
 	}
 	l.held, l.bound = target, true
-	if !strings.HasPrefix(l.ID, slicePrefix) {
+	if !strings.HasPrefix(l.ID, allotmentPrefix) {
 		for _, s := range l.shares {
 			s.view.mu.Lock()
 			s.view.largest = max(s.view.largest, target)
@@ -420,22 +422,22 @@ func (l *redisLease) admitted(target Nanodollars) {
 }
 
 // denied undoes the parts that were admitted and names the tightest budget.
-func (l *redisLease) denied(calls []*call, target Nanodollars) error {
+func (l *lease) denied(calls []*call, target budget.Nanodollars) error {
 	if before := len(calls) - 1; before > 0 {
 		l.undo(before)
 	}
-	var worst *Status
+	var worst *budget.Status
 	for _, status := range l.statuses() {
-		if worst == nil || status.Limit.Hard && (!worst.Limit.Hard || tighter(status, *worst)) {
+		if worst == nil || status.Limit.Hard && (!worst.Limit.Hard || status.Room() < worst.Room()) {
 			worst = &status
 		}
 	}
-	return &ExceededError{Budget: *worst, Needed: target - l.held}
+	return &budget.ExceededError{Budget: *worst, Needed: target - l.held}
 }
 
 // undo gives back what the first parts have just admitted. It waits for that:
 // the caller may well ask for less next.
-func (l *redisLease) undo(parts int) {
+func (l *lease) undo(parts int) {
 	q := &l.ledger.queue
 	until := time.Now().Add(2 * l.ledger.store.timeout)
 	if l.held > 0 {
@@ -452,10 +454,10 @@ func (l *redisLease) undo(parts int) {
 
 // reclaimable says whether money of this replica may stand in the way of a
 // reservation: what it settled and Redis has not confirmed, and its slices.
-func (l *redisLease) reclaimable() bool {
+func (l *lease) reclaimable() bool {
 	for _, s := range l.shares {
 		s.view.mu.Lock()
-		waiting := s.view.pendingHeld > 0 || s.view.slice != nil
+		waiting := s.view.pendingHeld > 0 || s.view.allotment != nil
 		s.view.mu.Unlock()
 		if waiting && s.limit.Hard {
 			return true
@@ -464,9 +466,8 @@ func (l *redisLease) reclaimable() bool {
 	return false
 }
 
-// extend implements lease.
-func (l *redisLease) extend(ctx context.Context, extra Nanodollars) error {
-	extra = clamp(extra)
+// Extend implements budget.Lease.
+func (l *lease) Extend(ctx context.Context, extra budget.Nanodollars) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.done || extra == 0 || len(l.shares) == 0 {
@@ -480,8 +481,8 @@ func (l *redisLease) extend(ctx context.Context, extra Nanodollars) error {
 	return err
 }
 
-// renew implements lease. It does not wait for Redis.
-func (l *redisLease) renew(context.Context) error {
+// Renew implements budget.Lease. It does not wait for Redis.
+func (l *lease) Renew(context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.done || l.held == 0 {
@@ -490,16 +491,16 @@ func (l *redisLease) renew(context.Context) error {
 	return l.ledger.queue.add(&settlement{lease: l, parts: l.parts, renew: true})
 }
 
-// settle implements lease. It does not wait for Redis.
-func (l *redisLease) settle(_ context.Context, actual Nanodollars) error {
+// Settle implements budget.Lease. It does not wait for Redis.
+func (l *lease) Settle(_ context.Context, actual budget.Nanodollars) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.done {
 		return nil
 	}
 	l.done = true
-	if l.slices != nil {
-		actual = l.settleSlices(actual)
+	if l.allotments != nil {
+		actual = l.settleAllotments(actual)
 	} else if l.Unenforced {
 		l.ledger.store.count.unenforcedSpent.Add(int64(actual))
 	}
@@ -507,7 +508,7 @@ func (l *redisLease) settle(_ context.Context, actual Nanodollars) error {
 		return nil
 	}
 	s := &settlement{lease: l, parts: l.parts, actual: actual, held: l.held, tombstone: "S"}
-	if l.held = 0; strings.HasPrefix(l.ID, slicePrefix) {
+	if l.held = 0; strings.HasPrefix(l.ID, allotmentPrefix) {
 		s.held = 0 // not counted as reserved in the first place
 	}
 	s.pend(1)
@@ -523,7 +524,7 @@ func (l *redisLease) settle(_ context.Context, actual Nanodollars) error {
 // scarce says whether held, as long as Redis has it, may be what a request
 // through another replica is refused for: whoever got this one's answer may
 // send the next one there.
-func (l *redisLease) scarce(held Nanodollars) bool {
+func (l *lease) scarce(held budget.Nanodollars) bool {
 	for _, s := range l.shares {
 		if !s.limit.Hard {
 			continue
@@ -538,8 +539,8 @@ func (l *redisLease) scarce(held Nanodollars) bool {
 	return false
 }
 
-// amount implements lease.
-func (l *redisLease) amount() Nanodollars {
+// Amount implements budget.Lease.
+func (l *lease) Amount() budget.Nanodollars {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.done {
@@ -548,15 +549,15 @@ func (l *redisLease) amount() Nanodollars {
 	return l.held + l.local
 }
 
-// remaining implements lease.
-func (l *redisLease) remaining(actual Nanodollars) Nanodollars {
+// Remaining implements budget.Lease.
+func (l *lease) Remaining(actual budget.Nanodollars) budget.Nanodollars {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	own := l.held - actual
 	if l.done {
 		own = 0
 	}
-	least := MaxLimit
+	least := budget.MaxLimit
 	for _, s := range l.shares {
 		s.view.mu.Lock()
 		status := s.view.status(s.limit)
@@ -580,7 +581,7 @@ type openLeases struct {
 type openLease struct {
 	id    string
 	parts []part
-	held  Nanodollars
+	held  budget.Nanodollars
 }
 
 // settledLately is how many settled reservations are remembered: enough for

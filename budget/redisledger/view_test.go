@@ -1,8 +1,10 @@
-package budget
+package redisledger
 
 import (
 	"testing"
 	"time"
+
+	"github.com/inference-router/inference-router/budget"
 )
 
 func TestSpanIsTheWholeWindow(t *testing.T) {
@@ -24,7 +26,7 @@ func TestSpanIsTheWholeWindow(t *testing.T) {
 		{"a month", "month", nil, "2028-02-29T12:00:00Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w, err := ParseWindow(c.window, c.loc)
+			w, err := budget.ParseWindow(c.window, c.loc)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -58,7 +60,7 @@ func TestViewsAreBounded(t *testing.T) {
 	}
 	kept := false
 	for _, v := range all {
-		kept = kept || v.limit.Scope == ScopeGlobal
+		kept = kept || v.limit.Scope == budget.ScopeGlobal
 	}
 	if !kept {
 		t.Error("the global budget was forgotten")
@@ -68,13 +70,13 @@ func TestViewsAreBounded(t *testing.T) {
 func TestRepliesOutOfOrder(t *testing.T) {
 	vs := newViews(false, "p")
 	v := vs.get(userDay("ann", dollar), 1)
-	vs.hear(v, 20, 0, counts{gross: 50, corrected: 5, reserved: 7, made: "a"})
-	vs.hear(v, 10, 0, counts{gross: 40, reserved: 9, made: "a"})
+	vs.apply(v, 20, 0, counts{gross: 50, corrected: 5, reserved: 7, made: "a"})
+	vs.apply(v, 10, 0, counts{gross: 40, reserved: 9, made: "a"})
 	if got := v.status(v.limit); got.Spent != 45 || got.Reserved != 7 {
 		t.Errorf("after an older reply: %+v", got)
 	}
-	vs.hear(v, 30, 1, counts{gross: 3, reserved: 7, made: "a"})
-	vs.hear(v, 40, 0, counts{gross: 60, reserved: 7, made: "a"})
+	vs.apply(v, 30, 1, counts{gross: 3, reserved: 7, made: "a"})
+	vs.apply(v, 40, 0, counts{gross: 60, reserved: 7, made: "a"})
 	if got := v.status(v.limit); got.Spent != 3 {
 		t.Errorf("after a reset and a reply from before it: %+v", got)
 	}
@@ -82,8 +84,8 @@ func TestRepliesOutOfOrder(t *testing.T) {
 		t.Errorf("a floor of %d for a generation that is over", gross)
 	}
 	const hour = 3600_000_000
-	vs.hear(v, 2*hour, 1, counts{gross: 3, reserved: 7, made: "a"})
-	vs.hear(v, hour, 1, counts{gross: 3, reserved: 0, made: "a"})
+	vs.apply(v, 2*hour, 1, counts{gross: 3, reserved: 7, made: "a"})
+	vs.apply(v, hour, 1, counts{gross: 3, reserved: 0, made: "a"})
 	if got := v.status(v.limit); got.Reserved != 0 {
 		t.Errorf("after the clock was set back: %+v", got)
 	}

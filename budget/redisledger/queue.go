@@ -1,20 +1,22 @@
-package budget
+package redisledger
 
 import (
 	"context"
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/inference-router/inference-router/budget"
 )
 
 // settlement is a change that nobody waits for: a settled reservation, a
 // renewed lease, or the undoing of a reservation that may have been made.
 type settlement struct {
-	lease     *redisLease
+	lease     *lease
 	parts     []part
-	actual    Nanodollars
-	held      Nanodollars // that Redis is known to hold
-	tombstone string      // S when settled, D when never admitted
+	actual    budget.Nanodollars
+	held      budget.Nanodollars // that Redis is known to hold
+	tombstone string             // S when settled, D when never admitted
 	renew     bool
 	urgent    bool // others may be refused for what it gives back
 	queued    time.Time
@@ -26,7 +28,7 @@ type settlement struct {
 }
 
 // pend counts a settlement in the views before Redis does, or (-1) no longer.
-func (s *settlement) pend(sign Nanodollars) {
+func (s *settlement) pend(sign budget.Nanodollars) {
 	for _, p := range s.parts {
 		for _, share := range p.shares {
 			v := share.view
@@ -39,7 +41,7 @@ func (s *settlement) pend(sign Nanodollars) {
 }
 
 // prepare makes the calls that tell Redis, one for each part.
-func (s *settlement) prepare(r *Redis) []*call {
+func (s *settlement) prepare(r *Ledger) []*call {
 	calls := s.one[:0]
 	e := r.current()
 	certain := int64(1)
@@ -64,7 +66,7 @@ func (s *settlement) prepare(r *Redis) []*call {
 }
 
 // renewal is a call of renew.lua.
-func (s *settlement) renewal(r *Redis, p *part) *call {
+func (s *settlement) renewal(r *Ledger, p *part) *call {
 	c := newCall(renewScript, len(p.shares), 3)
 	for i := range p.shares {
 		c.text(&p.shares[i].view.leases)
@@ -76,7 +78,7 @@ func (s *settlement) renewal(r *Redis, p *part) *call {
 }
 
 // call is a call of settle.lua.
-func (s *settlement) call(r *Redis, p *part, e *epoch, certain int64) *call {
+func (s *settlement) call(r *Ledger, p *part, e *epoch, certain int64) *call {
 	c := p.call(r, settleScript, 7+4*len(p.shares))
 	r.sayEpoch(c, e)
 	r.store.clock(c)
@@ -103,7 +105,7 @@ func (s *settlement) call(r *Redis, p *part, e *epoch, certain int64) *call {
 // queue sends scripts to Redis. Those that somebody waits for go at once, a few
 // round trips at a time; the others wait to go along with them, or for a moment.
 type queue struct {
-	ledger *Redis
+	ledger *Ledger
 	linger time.Duration
 	// timer is set while something is pending. That it mostly is stopped again
 	// matters: to wake an idle processor costs more than a reservation does.
@@ -138,7 +140,7 @@ const (
 	maxPending = 200_000
 )
 
-func (q *queue) init(r *Redis) {
+func (q *queue) init(r *Ledger) {
 	q.ledger, q.linger = r, 2*time.Millisecond
 	q.timer = time.NewTimer(0)
 	q.timer.Stop()
@@ -218,7 +220,7 @@ func (q *queue) add(s *settlement) error {
 	}
 	if len(q.pending) >= maxPending {
 		q.ledger.store.count.lost.Add(1)
-		return fmt.Errorf("settle: %w: %d settlements wait already", ErrUnavailable, maxPending)
+		return fmt.Errorf("settle: %w: %d settlements wait already", budget.ErrUnavailable, maxPending)
 	}
 	q.pending = append(q.pending, s)
 	switch {
@@ -289,7 +291,7 @@ func (q *queue) finish(taken []*settlement, sent bool) {
 
 // settled takes in the replies to one settlement. It is not done while a part
 // met another data set.
-func (r *Redis) settled(s *settlement) (done bool) {
+func (r *Ledger) settled(s *settlement) (done bool) {
 	unreadable := false
 	for i, c := range s.calls {
 		verdict, err := r.heard(c, s.parts[i].shares)
@@ -300,11 +302,11 @@ func (r *Redis) settled(s *settlement) (done bool) {
 		}
 		switch verdict {
 		case 'E':
-			r.askBeat()
+			r.wakeHeartbeat()
 			return false
 		case 'M':
 			s.lost = c.epoch
-			r.askBeat()
+			r.wakeHeartbeat()
 			return false
 		case 'L':
 			r.store.count.late.Add(1)

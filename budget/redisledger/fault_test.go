@@ -1,4 +1,4 @@
-package budget
+package redisledger
 
 import (
 	"bufio"
@@ -18,6 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/budget/ledgertest"
+
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
@@ -35,10 +38,10 @@ func eventually(t testing.TB, within time.Duration, what string, holds func() bo
 }
 
 // wantUnavailable wants a refusal because Redis is lost.
-func wantUnavailable(t testing.TB, l ledger, limits ...Limit) {
+func wantUnavailable(t testing.TB, l ledgertest.Ledger, limits ...budget.Limit) {
 	t.Helper()
-	_, err := l.Reserve(t.Context(), Hold{ID: NewID(), Amount: cent, Limits: limits})
-	if !errors.Is(err, ErrUnavailable) {
+	_, err := l.Reserve(t.Context(), budget.Hold{ID: budget.NewID(), Amount: cent, Limits: limits})
+	if !errors.Is(err, budget.ErrUnavailable) {
 		t.Fatalf("Reserve without Redis = %v, want ErrUnavailable", err)
 	}
 }
@@ -47,14 +50,14 @@ func wantUnavailable(t testing.TB, l ledger, limits ...Limit) {
 type invoice struct{ admitted, refused, denied, spent atomic.Int64 }
 
 // load makes requests through a replica until the returned function is called.
-func (v *invoice) load(r *Redis, workers int, amount, cost Nanodollars, limits ...Limit) (stop func()) {
+func (v *invoice) load(r *Ledger, workers int, amount, cost budget.Nanodollars, limits ...budget.Limit) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				held, err := r.Reserve(context.Background(), Hold{ID: NewID(), Amount: amount, Limits: limits})
-				var exceeded *ExceededError
+				held, err := r.Reserve(context.Background(), budget.Hold{ID: budget.NewID(), Amount: amount, Limits: limits})
+				var exceeded *budget.ExceededError
 				switch {
 				case err == nil:
 					v.admitted.Add(1)
@@ -73,10 +76,10 @@ func (v *invoice) load(r *Redis, workers int, amount, cost Nanodollars, limits .
 }
 
 // wantAudit wants Redis to have counted exactly what was spent.
-func wantAudit(t *testing.T, s *redisServer, prefix string, spent Nanodollars, limit Limit) {
+func wantAudit(t *testing.T, s *redisServer, prefix string, spent budget.Nanodollars, limit budget.Limit) {
 	t.Helper()
-	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: patient})
-	got, err := r.Status(t.Context(), []Limit{limit})
+	r := newReplica(t, Config{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: patient})
+	got, err := r.Status(t.Context(), []budget.Limit{limit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +88,7 @@ func wantAudit(t *testing.T, s *redisServer, prefix string, spent Nanodollars, l
 	}
 }
 
-func flushed(t *testing.T, replicas ...*Redis) {
+func flushed(t *testing.T, replicas ...*Ledger) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -99,22 +102,22 @@ func flushed(t *testing.T, replicas ...*Redis) {
 func TestRedisDownAtStart(t *testing.T) {
 	port := freePort(t)
 	url := fmt.Sprintf("redis://127.0.0.1:%d", port)
-	soft := Limit{Scope: ScopeUser, Subject: "ann", Amount: dollar}
+	soft := budget.Limit{Scope: budget.ScopeUser, Subject: "ann", Amount: dollar}
 	for _, policy := range []OnLoss{OnLossClosed, OnLossBounded} {
-		r := newReplica(t, RedisConfig{URL: url, OnLoss: policy})
+		r := newReplica(t, Config{URL: url, OnLoss: policy})
 		wantUnavailable(t, r, userDay("ann", dollar))
 		if held := reserve(t, r, cent, soft); !held.Unenforced {
 			t.Errorf("%s: a request without hard budgets is not marked unenforced", policy)
 		}
-		if got, err := r.Status(t.Context(), []Limit{soft}); err != nil || len(got) != 1 {
+		if got, err := r.Status(t.Context(), []budget.Limit{soft}); err != nil || len(got) != 1 {
 			t.Errorf("%s: Status = %v, %v", policy, got, err)
 		}
 		if r.Up() {
 			t.Errorf("%s: up without Redis", policy)
 		}
 	}
-	prefix := "test-" + NewID()
-	r := newReplica(t, RedisConfig{URL: url, OnLoss: OnLossOpen, Prefix: prefix})
+	prefix := "test-" + budget.NewID()
+	r := newReplica(t, Config{URL: url, OnLoss: OnLossOpen, Prefix: prefix})
 	held := reserve(t, r, cent, userDay("ann", 0))
 	if !held.Unenforced || r.Stats().Unenforced != 1 {
 		t.Errorf("open: unenforced %v, counted %d", held.Unenforced, r.Stats().Unenforced)
@@ -132,8 +135,8 @@ func TestRedisDownAtStart(t *testing.T) {
 
 func TestRedisKilledAndRestartedWithItsData(t *testing.T) {
 	s := startRedis(t, "--appendonly", "yes")
-	prefix := "test-" + NewID()
-	config := RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed}
+	prefix := "test-" + budget.NewID()
+	config := Config{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed}
 	a, b := newReplica(t, config), newReplica(t, config)
 	var v invoice
 	limit := userDay("ann", 1000*dollar)
@@ -147,7 +150,7 @@ func TestRedisKilledAndRestartedWithItsData(t *testing.T) {
 	stopA()
 	stopB()
 	flushed(t, a, b)
-	wantAudit(t, s, prefix, Nanodollars(v.spent.Load()), limit)
+	wantAudit(t, s, prefix, budget.Nanodollars(v.spent.Load()), limit)
 }
 
 func TestRedisLosesItsData(t *testing.T) {
@@ -160,8 +163,8 @@ func TestRedisLosesItsData(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := startRedis(t)
-			prefix := "test-" + NewID()
-			config := RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: 200 * time.Millisecond}
+			prefix := "test-" + budget.NewID()
+			config := Config{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: 200 * time.Millisecond}
 			a, b := newReplica(t, config), newReplica(t, config)
 			user, all := userDay("ann", dollar), globalDay(10*dollar)
 			settle(t, reserve(t, a, 20*cent, user, all), 10*cent)
@@ -175,10 +178,10 @@ func TestRedisLosesItsData(t *testing.T) {
 			// the other has brought back what it knows.
 			var err error
 			eventually(t, 5*time.Second, "an answer", func() bool {
-				_, err = a.Reserve(t.Context(), Hold{ID: NewID(), Amount: 6 * cent, Limits: []Limit{user, all}})
-				return !errors.Is(err, ErrUnavailable)
+				_, err = a.Reserve(t.Context(), budget.Hold{ID: budget.NewID(), Amount: 6 * cent, Limits: []budget.Limit{user, all}})
+				return !errors.Is(err, budget.ErrUnavailable)
 			})
-			var exceeded *ExceededError
+			var exceeded *budget.ExceededError
 			if !errors.As(err, &exceeded) {
 				t.Errorf("6 cents of a budget with 5 left: %v", err)
 			}
@@ -187,7 +190,7 @@ func TestRedisLosesItsData(t *testing.T) {
 			settle(t, openA, 25*cent)
 			settle(t, openB, cent)
 			flushed(t, a, b)
-			got, _ := a.Status(t.Context(), []Limit{user, all})
+			got, _ := a.Status(t.Context(), []budget.Limit{user, all})
 			if got[0].Spent != 56*cent || got[0].Reserved != 5*cent || got[1].Spent != 55*cent {
 				t.Errorf("after the recovery: %+v", got)
 			}
@@ -196,10 +199,10 @@ func TestRedisLosesItsData(t *testing.T) {
 }
 
 // meet lets replicas know of one another, as they do within a beat.
-func meet(t *testing.T, replicas ...*Redis) {
+func meet(t *testing.T, replicas ...*Ledger) {
 	t.Helper()
 	for _, r := range slices.Concat(replicas, replicas) {
-		if err := r.beat(t.Context(), ""); err != nil {
+		if err := r.heartbeat(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -207,15 +210,15 @@ func meet(t *testing.T, replicas ...*Redis) {
 
 func TestANewReplicaIsNotMisledAfterALossOfData(t *testing.T) {
 	s := startRedis(t)
-	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: 200 * time.Millisecond}
+	config := Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed, Timeout: 200 * time.Millisecond}
 	a := newReplica(t, config)
 	limit := userDay("ann", dollar)
 	settle(t, reserve(t, a, dollar, limit), dollar)
 	flushed(t, a)
 	s.do("FLUSHALL")
-	wantStatus := func(r *Redis) bool {
-		_, err := r.Reserve(t.Context(), Hold{ID: NewID(), Amount: 1, Limits: []Limit{limit}})
-		var exceeded *ExceededError
+	wantStatus := func(r *Ledger) bool {
+		_, err := r.Reserve(t.Context(), budget.Hold{ID: budget.NewID(), Amount: 1, Limits: []budget.Limit{limit}})
+		var exceeded *budget.ExceededError
 		return errors.As(err, &exceeded)
 	}
 	eventually(t, 2*time.Second, "what was spent is back", func() bool { return wantStatus(a) })
@@ -226,7 +229,7 @@ func TestANewReplicaIsNotMisledAfterALossOfData(t *testing.T) {
 
 func TestRedisRestartedFromAnOldSnapshot(t *testing.T) {
 	s := startRedis(t)
-	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: 200 * time.Millisecond}
+	config := Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed, Timeout: 200 * time.Millisecond}
 	a, b := newReplica(t, config), newReplica(t, config)
 	limit := userDay("ann", dollar)
 	settle(t, reserve(t, a, 10*cent, limit), 10*cent)
@@ -240,21 +243,21 @@ func TestRedisRestartedFromAnOldSnapshot(t *testing.T) {
 	s.kill()
 	s.start()
 	eventually(t, 5*time.Second, "found", func() bool {
-		_, err := a.Reserve(t.Context(), Hold{ID: NewID(), Amount: 6 * cent, Limits: []Limit{limit}})
+		_, err := a.Reserve(t.Context(), budget.Hold{ID: budget.NewID(), Amount: 6 * cent, Limits: []budget.Limit{limit}})
 		if err == nil {
 			t.Fatal("6 cents of a budget with 5 left were admitted")
 		}
-		return !errors.Is(err, ErrUnavailable)
+		return !errors.Is(err, budget.ErrUnavailable)
 	})
-	got, _ := a.Status(t.Context(), []Limit{limit})
+	got, _ := a.Status(t.Context(), []budget.Limit{limit})
 	if got[0].Spent != 95*cent {
 		t.Errorf("spent %d, want 95 cents", got[0].Spent)
 	}
 	// Of the lease that the snapshot had and that was settled nothing is left.
-	a.store.shift.Add((2 * testLease).Milliseconds())
+	a.store.shift.Add((2 * ledgertest.LeaseTime).Milliseconds())
 	settle(t, reserve(t, a, 5*cent, limit), cent)
 	flushed(t, a)
-	if got, _ := a.Status(t.Context(), []Limit{limit}); got[0].Spent != 96*cent || got[0].Reserved != 0 {
+	if got, _ := a.Status(t.Context(), []budget.Limit{limit}); got[0].Spent != 96*cent || got[0].Reserved != 0 {
 		t.Errorf("after the lease has ended: %+v", got)
 	}
 }
@@ -263,7 +266,7 @@ func TestRedisRestartedFromAnOldSnapshot(t *testing.T) {
 // those that do, and do not count as one of them.
 func TestReplicasThatKnowNothingWaitForThoseThatDo(t *testing.T) {
 	s := startRedis(t)
-	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	config := Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed, Timeout: patient}
 	a, b, idle := quietReplica(t, config), quietReplica(t, config), quietReplica(t, config)
 	meet(t, a, b, idle)
 	limit := userDay("ann", dollar)
@@ -275,11 +278,11 @@ func TestReplicasThatKnowNothingWaitForThoseThatDo(t *testing.T) {
 	s.start()
 	fresh := quietReplica(t, config)
 	meet(t, idle, fresh, a) // as many as there were
-	for _, r := range []*Redis{idle, fresh, a} {
+	for _, r := range []*Ledger{idle, fresh, a} {
 		wantUnavailable(t, r, limit)
 	}
 	meet(t, b, idle, fresh, a)
-	for _, r := range []*Redis{idle, fresh, a, b} {
+	for _, r := range []*Ledger{idle, fresh, a, b} {
 		refuse(t, r, 1, limit)
 	}
 
@@ -302,7 +305,7 @@ func TestReplicasThatKnowNothingWaitForThoseThatDo(t *testing.T) {
 // before Redis lost its data, as long as not all have brought back theirs.
 func TestNothingIsSettledWhileReplicasBringBack(t *testing.T) {
 	s := startRedis(t)
-	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	config := Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed, Timeout: patient}
 	a, b := quietReplica(t, config), quietReplica(t, config)
 	meet(t, a, b)
 	limit := userDay("ann", dollar)
@@ -317,7 +320,7 @@ func TestNothingIsSettledWhileReplicasBringBack(t *testing.T) {
 	}
 	meet(t, b, a)
 	flushed(t, a)
-	if got, _ := b.Status(t.Context(), []Limit{limit}); got[0].Spent != 85*cent || got[0].Reserved != 0 {
+	if got, _ := b.Status(t.Context(), []budget.Limit{limit}); got[0].Spent != 85*cent || got[0].Reserved != 0 {
 		t.Errorf("after the recovery: %+v; want 85 cents spent", got)
 	}
 }
@@ -326,19 +329,19 @@ func TestNothingIsSettledWhileReplicasBringBack(t *testing.T) {
 // have run out and to have been charged to what a reset forgave.
 func TestRedisLosesTheRenewalOfALease(t *testing.T) {
 	s := startRedis(t)
-	r := quietReplica(t, RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient})
+	r := quietReplica(t, Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed, Timeout: patient})
 	pass := func(d time.Duration) { r.store.shift.Add(d.Milliseconds()) }
 	pass(time.Second) // the clock that is told from now on
 	meet(t, r)
 	limit := userDay("ann", dollar)
 	held := reserve(t, r, 70*cent, limit)
 	s.do("SAVE")
-	pass(testLease / 2)
+	pass(ledgertest.LeaseTime / 2)
 	if err := held.Renew(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	flushed(t, r)
-	pass(testLease * 3 / 4)
+	pass(ledgertest.LeaseTime * 3 / 4)
 	if err := r.Reset(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +351,7 @@ func TestRedisLosesTheRenewalOfALease(t *testing.T) {
 	refuse(t, r, 31*cent, limit)
 	settle(t, held, 60*cent)
 	flushed(t, r)
-	if got, _ := r.Status(t.Context(), []Limit{limit}); got[0].Spent != 60*cent || got[0].Reserved != 0 {
+	if got, _ := r.Status(t.Context(), []budget.Limit{limit}); got[0].Spent != 60*cent || got[0].Reserved != 0 {
 		t.Errorf("after the recovery: %+v", got)
 	}
 }
@@ -358,7 +361,7 @@ func TestRedisLosesTheRenewalOfALease(t *testing.T) {
 func TestRedisLosesASettleWhoseReplyWasLost(t *testing.T) {
 	s := startRedis(t)
 	addr, deaf := s.addr(), atomic.Bool{}
-	config := RedisConfig{URL: "redis://" + lossyProxy(t, addr, deaf.Load), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	config := Config{URL: "redis://" + lossyProxy(t, addr, deaf.Load), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed, Timeout: patient}
 	a := quietReplica(t, config)
 	config.URL = s.url()
 	b := quietReplica(t, config)
@@ -367,11 +370,11 @@ func TestRedisLosesASettleWhoseReplyWasLost(t *testing.T) {
 	settle(t, reserve(t, b, 50*cent, limit), 50*cent)
 	held := reserve(t, a, 10*cent, limit)
 	flushed(t, b)
-	a.store.shift.Add((2 * testLease).Milliseconds())
-	b.store.shift.Add((2 * testLease).Milliseconds())
-	wantSpent := func(want Nanodollars) {
+	a.store.shift.Add((2 * ledgertest.LeaseTime).Milliseconds())
+	b.store.shift.Add((2 * ledgertest.LeaseTime).Milliseconds())
+	wantSpent := func(want budget.Nanodollars) {
 		t.Helper()
-		if got, _ := b.Status(t.Context(), []Limit{limit}); got[0].Spent != want || got[0].Reserved != 0 {
+		if got, _ := b.Status(t.Context(), []budget.Limit{limit}); got[0].Spent != want || got[0].Reserved != 0 {
 			t.Errorf("%+v; want %d spent", got, want)
 		}
 	}
@@ -393,7 +396,7 @@ func TestRedisLosesASettleWhoseReplyWasLost(t *testing.T) {
 // that is over.
 func TestAReplicaComesLateToALossOfData(t *testing.T) {
 	s := startRedis(t)
-	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	config := Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed, Timeout: patient}
 	a, late := quietReplica(t, config), quietReplica(t, config)
 	meet(t, a, late)
 	limit := userDay("ann", dollar)
@@ -404,7 +407,7 @@ func TestAReplicaComesLateToALossOfData(t *testing.T) {
 	meet(t, a)
 	a.store.shift.Add(2 * recoveryWait.Milliseconds())
 	late.store.shift.Add(2 * recoveryWait.Milliseconds())
-	if err := late.beat(t.Context(), ""); err != nil || late.Up() {
+	if err := late.heartbeat(t.Context(), ""); err != nil || late.Up() {
 		t.Errorf("the late one looks: %v; it does not wait for the other: %v", err, late.Up())
 	}
 	meet(t, a, late)
@@ -415,7 +418,7 @@ func TestAReplicaComesLateToALossOfData(t *testing.T) {
 // its budgets, also to those that Redis knows less of than the replicas do.
 func TestALeaseRunsOutWhileRedisLosesData(t *testing.T) {
 	s := startRedis(t)
-	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	config := Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed, Timeout: patient}
 	a, b, dead := newReplica(t, config), newReplica(t, config), newReplica(t, config)
 	ann, bob, all := userDay("ann", dollar), userDay("bob", dollar), globalDay(10*dollar)
 	reserve(t, dead, 7*cent, bob, all)
@@ -428,20 +431,20 @@ func TestALeaseRunsOutWhileRedisLosesData(t *testing.T) {
 	flushed(t, a, b)
 	meet(t, a, b)
 	s.kill()
-	for _, r := range []*Redis{a, b} {
-		r.store.shift.Add((2 * testLease).Milliseconds())
+	for _, r := range []*Ledger{a, b} {
+		r.store.shift.Add((2 * ledgertest.LeaseTime).Milliseconds())
 	}
 	s.start()
 	eventually(t, 5*time.Second, "found", func() bool {
-		for _, r := range []*Redis{a, b} {
-			_, err := r.Reserve(t.Context(), Hold{ID: NewID(), Amount: 9 * dollar, Limits: []Limit{ann}})
-			if errors.Is(err, ErrUnavailable) {
+		for _, r := range []*Ledger{a, b} {
+			_, err := r.Reserve(t.Context(), budget.Hold{ID: budget.NewID(), Amount: 9 * dollar, Limits: []budget.Limit{ann}})
+			if errors.Is(err, budget.ErrUnavailable) {
 				return false
 			}
 		}
 		return true
 	})
-	got, err := b.Status(t.Context(), []Limit{ann, bob, all})
+	got, err := b.Status(t.Context(), []budget.Limit{ann, bob, all})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -452,7 +455,7 @@ func TestALeaseRunsOutWhileRedisLosesData(t *testing.T) {
 
 func TestRedisEvictsABudget(t *testing.T) {
 	s := startRedis(t)
-	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient})
+	r := newReplica(t, Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed, Timeout: patient})
 	user, all := userDay("ann", dollar), globalDay(10*dollar)
 	settle(t, reserve(t, r, 20*cent, user, all), 20*cent)
 	open, other := reserve(t, r, 30*cent, user, all), reserve(t, r, 30*cent, user)
@@ -470,7 +473,7 @@ func TestRedisEvictsABudget(t *testing.T) {
 	refuse(t, r, 21*cent, user)
 	settle(t, other, 10*cent)
 	flushed(t, r)
-	got, _ := r.Status(t.Context(), []Limit{user, all})
+	got, _ := r.Status(t.Context(), []budget.Limit{user, all})
 	if got[0].Spent != 40*cent || got[0].Reserved != 20*cent || got[1].Spent != 30*cent || got[1].Reserved != 0 {
 		t.Errorf("after two evictions: %+v", got)
 	}
@@ -479,7 +482,7 @@ func TestRedisEvictsABudget(t *testing.T) {
 func TestRedisSetUpIsJudged(t *testing.T) {
 	var log bytes.Buffer
 	s := startRedis(t, "--maxmemory-policy", "allkeys-lru")
-	r := newReplica(t, RedisConfig{URL: s.url(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	r := newReplica(t, Config{URL: s.url(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err := r.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -492,8 +495,8 @@ func TestRedisSetUpIsJudged(t *testing.T) {
 
 func TestRedisFrozen(t *testing.T) {
 	s := startRedis(t)
-	prefix := "test-" + NewID()
-	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed})
+	prefix := "test-" + budget.NewID()
+	r := newReplica(t, Config{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed})
 	limit := userDay("ann", 100*dollar)
 	open := reserve(t, r, cent, limit)
 	s.signal(syscall.SIGSTOP)
@@ -578,15 +581,15 @@ func TestRedisRepliesAreLost(t *testing.T) {
 	s := startRedis(t)
 	var replies atomic.Int64
 	addr := lossyProxy(t, s.addr(), func() bool { return replies.Add(1)%10 == 0 })
-	prefix := "test-" + NewID()
-	r := newReplica(t, RedisConfig{URL: "redis://" + addr, Prefix: prefix, OnLoss: OnLossClosed})
+	prefix := "test-" + budget.NewID()
+	r := newReplica(t, Config{URL: "redis://" + addr, Prefix: prefix, OnLoss: OnLossClosed})
 	var v invoice
 	limit := userDay("ann", 1000*dollar)
 	stop := v.load(r, 2, cent, cent/7, limit)
 	eventually(t, 10*time.Second, "traffic", func() bool { return v.admitted.Load() > 300 })
 	stop()
 	flushed(t, r)
-	wantAudit(t, s, prefix, Nanodollars(v.spent.Load()), limit)
+	wantAudit(t, s, prefix, budget.Nanodollars(v.spent.Load()), limit)
 	if lost := r.Stats().Failures; lost < 10 {
 		t.Errorf("only %d round trips failed: the proxy lost too little", lost)
 	}
@@ -629,8 +632,8 @@ func TestRedisNetworkFaults(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := startRedis(t)
 			p := toxic(t, s)
-			prefix := "test-" + NewID()
-			r := newReplica(t, RedisConfig{URL: "redis://" + p.Listen, Prefix: prefix, OnLoss: OnLossClosed})
+			prefix := "test-" + budget.NewID()
+			r := newReplica(t, Config{URL: "redis://" + p.Listen, Prefix: prefix, OnLoss: OnLossClosed})
 			limit := userDay("ann", 1000*dollar)
 			var v invoice
 			stop := v.load(r, 4, cent, cent/7, limit)
@@ -649,15 +652,15 @@ func TestRedisNetworkFaults(t *testing.T) {
 			eventually(t, 5*time.Second, "traffic again", func() bool { return v.admitted.Load() > admitted+20 })
 			stop()
 			flushed(t, r)
-			wantAudit(t, s, prefix, Nanodollars(v.spent.Load()), limit)
+			wantAudit(t, s, prefix, budget.Nanodollars(v.spent.Load()), limit)
 		})
 	}
 }
 
 func TestRedisForgetsItsScripts(t *testing.T) {
 	s := startRedis(t)
-	prefix := "test-" + NewID()
-	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: patient})
+	prefix := "test-" + budget.NewID()
+	r := newReplica(t, Config{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: patient})
 	limit := userDay("ann", 1000*dollar)
 	var v invoice
 	stop := v.load(r, 4, cent, cent/7, limit)
@@ -671,7 +674,7 @@ func TestRedisForgetsItsScripts(t *testing.T) {
 	if v.refused.Load() > 0 {
 		t.Errorf("%d requests refused", v.refused.Load())
 	}
-	wantAudit(t, s, prefix, Nanodollars(v.spent.Load()), limit)
+	wantAudit(t, s, prefix, budget.Nanodollars(v.spent.Load()), limit)
 }
 
 func TestRedisRefuses(t *testing.T) {
@@ -701,8 +704,8 @@ func TestRedisRefuses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := startRedis(t)
-			prefix := "test-" + NewID()
-			r := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed})
+			prefix := "test-" + budget.NewID()
+			r := newReplica(t, Config{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed})
 			limit := userDay("ann", 1000*dollar)
 			var v invoice
 			stop := v.load(r, 4, cent, cent/7, limit)
@@ -715,7 +718,7 @@ func TestRedisRefuses(t *testing.T) {
 			eventually(t, 5*time.Second, "traffic again", func() bool { return v.admitted.Load() > admitted+20 })
 			stop()
 			flushed(t, r)
-			wantAudit(t, s, prefix, Nanodollars(v.spent.Load()), limit)
+			wantAudit(t, s, prefix, budget.Nanodollars(v.spent.Load()), limit)
 		})
 	}
 }
@@ -724,13 +727,13 @@ func TestRedisPasswordIsWrongAndNotLogged(t *testing.T) {
 	s := startRedis(t, "--requirepass", "right")
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	r := newReplica(t, RedisConfig{URL: "redis://:sEcReT@" + s.addr(), OnLoss: OnLossClosed, Logger: logger})
-	_, err := r.Reserve(t.Context(), Hold{Amount: cent, Limits: []Limit{userDay("ann", dollar)}})
-	if !errors.Is(err, ErrUnavailable) {
+	r := newReplica(t, Config{URL: "redis://:sEcReT@" + s.addr(), OnLoss: OnLossClosed, Logger: logger})
+	_, err := r.Reserve(t.Context(), budget.Hold{Amount: cent, Limits: []budget.Limit{userDay("ann", dollar)}})
+	if !errors.Is(err, budget.ErrUnavailable) {
 		t.Errorf("Reserve = %v, want ErrUnavailable", err)
 	}
 	_ = r.Close(t.Context())
-	_, err2 := NewRedis(RedisConfig{URL: "redis://:sEcReT@host:port"})
+	_, err2 := New(Config{URL: "redis://:sEcReT@host:port"})
 	if err2 == nil {
 		t.Error("a bad URL is accepted")
 	}
@@ -744,7 +747,7 @@ func TestRedisPasswordIsWrongAndNotLogged(t *testing.T) {
 
 func TestRedisCountsThatCannotBeRead(t *testing.T) {
 	s := startRedis(t)
-	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossOpen, Timeout: patient}
+	config := Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossOpen, Timeout: patient}
 	r := newReplica(t, config)
 	for _, c := range []struct {
 		name, user string
@@ -759,10 +762,10 @@ func TestRedisCountsThatCannotBeRead(t *testing.T) {
 		limit := userDay(c.user, dollar)
 		reserve(t, r, cent, limit)
 		c.spoil(r.views.get(limit, r.store.now()))
-		if _, err := r.Reserve(t.Context(), Hold{Amount: cent, Limits: []Limit{globalDay(dollar), limit}}); !errors.Is(err, ErrUnavailable) {
+		if _, err := r.Reserve(t.Context(), budget.Hold{Amount: cent, Limits: []budget.Limit{globalDay(dollar), limit}}); !errors.Is(err, budget.ErrUnavailable) {
 			t.Errorf("%s: Reserve = %v, want ErrUnavailable even when the policy is open", c.name, err)
 		}
-		if got, _ := r.Status(t.Context(), []Limit{globalDay(dollar)}); got[0].Reserved != 0 {
+		if got, _ := r.Status(t.Context(), []budget.Limit{globalDay(dollar)}); got[0].Reserved != 0 {
 			t.Errorf("%s: %d held in the other budget", c.name, got[0].Reserved)
 		}
 	}
@@ -774,33 +777,33 @@ func TestRedisCountsThatCannotBeRead(t *testing.T) {
 
 func TestRedisClockJumps(t *testing.T) {
 	s := startRedis(t)
-	st := redisStage(t, RedisConfig{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient})
+	st := redisStage(t, Config{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient})
 	limit := userDay("ann", dollar)
-	open := reserve(t, st.a, 30*cent, limit)
-	st.advance(24 * time.Hour)
-	reserve(t, st.a, 90*cent, limit) // the next day's
-	st.advance(-24 * time.Hour)
+	open := reserve(t, st.A, 30*cent, limit)
+	st.Advance(24 * time.Hour)
+	reserve(t, st.A, 90*cent, limit) // the next day's
+	st.Advance(-24 * time.Hour)
 	wantCounts(t, st, limit, 0, 30*cent)
-	refuse(t, st.b, 71*cent, limit)
+	refuse(t, st.B, 71*cent, limit)
 	settle(t, open, 10*cent)
 	wantCounts(t, st, limit, 10*cent, 0)
 }
 
 func TestRedisReapsAFewLeasesAtATime(t *testing.T) {
 	s := startRedis(t)
-	st := redisStage(t, RedisConfig{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient})
+	st := redisStage(t, Config{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient})
 	limit := userDay("ann", 1000*dollar)
 	for range 100 {
-		reserve(t, st.a, cent, limit)
+		reserve(t, st.A, cent, limit)
 	}
-	st.advance(testLease + time.Second)
-	held := reserve(t, st.b, cent, limit)
+	st.Advance(ledgertest.LeaseTime + time.Second)
+	held := reserve(t, st.B, cent, limit)
 	if got := held.Budgets[0]; got.Spent != 16*cent || got.Reserved != 85*cent {
 		t.Errorf("after one more request: %+v; want 16 leases charged", got)
 	}
 	settle(t, held, cent)
-	st.flush()
-	got, err := st.b.Status(t.Context(), []Limit{limit})
+	st.Flush()
+	got, err := st.B.Status(t.Context(), []budget.Limit{limit})
 	if err != nil || got[0].Spent != 101*cent || got[0].Reserved != 0 {
 		t.Errorf("after one look: %+v, %v; want all charged", got, err)
 	}
@@ -808,26 +811,26 @@ func TestRedisReapsAFewLeasesAtATime(t *testing.T) {
 
 func TestRedisScriptsMeetInAnyOrder(t *testing.T) {
 	s := startRedis(t)
-	st := redisStage(t, RedisConfig{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient})
-	r := st.a.(*Redis)
+	st := redisStage(t, Config{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient})
+	r := st.A.(*Ledger)
 	limit := userDay("ann", dollar)
 	// A reservation that its caller has given up reaches Redis after its undoing.
-	late := r.newLease(Hold{ID: NewID(), Limits: []Limit{limit}})
+	late := r.newLease(budget.Hold{ID: budget.NewID(), Limits: []budget.Limit{limit}})
 	late.bind(r.store.now())
 	calls := late.holds(cent, &modeReserve)
 	if err := r.queue.add(&settlement{lease: late, parts: late.parts, tombstone: "D"}); err != nil {
 		t.Fatal(err)
 	}
-	st.flush()
+	st.Flush()
 	if err := r.store.exec(t.Context(), calls); err != nil {
 		t.Fatal(err)
 	}
 	wantCounts(t, st, limit, 0, 0)
 	// One that reaches Redis long after it was sent is refused.
-	stale := r.newLease(Hold{ID: NewID(), Limits: []Limit{limit}})
+	stale := r.newLease(budget.Hold{ID: budget.NewID(), Limits: []budget.Limit{limit}})
 	stale.bind(r.store.now())
 	calls = stale.holds(cent, &modeReserve)
-	st.advance(time.Minute)
+	st.Advance(time.Minute)
 	calls[0].args[8] = r.store.now() // the clock's place: keys come before it, and the epoch
 	if err := r.store.exec(t.Context(), calls); err != nil || !strings.HasPrefix(calls[0].reply, "W") {
 		t.Errorf("a late reservation: %v, %v; want it refused", calls[0].reply, err)
@@ -837,34 +840,34 @@ func TestRedisScriptsMeetInAnyOrder(t *testing.T) {
 
 func TestRedisBoundedAdmitsOnlyWhatWasSetAside(t *testing.T) {
 	s := startRedis(t, "--appendonly", "yes")
-	prefix := "test-" + NewID()
-	config := RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossBounded}
+	prefix := "test-" + budget.NewID()
+	config := Config{URL: s.url(), Prefix: prefix, OnLoss: OnLossBounded}
 	a, b := newReplica(t, config), newReplica(t, config)
 	limit := userDay("ann", dollar)
-	soft := Limit{Scope: ScopeKey, Subject: "k", Amount: dollar}
+	soft := budget.Limit{Scope: budget.ScopeKey, Subject: "k", Amount: dollar}
 	settle(t, reserve(t, a, 5*cent, limit, soft), 5*cent)
 	settle(t, reserve(t, b, 5*cent, limit, soft), 5*cent)
 	eventually(t, 5*time.Second, "slices", func() bool {
-		return len(a.slices.list()) == 1 && len(b.slices.list()) == 1
+		return len(a.allotments.list()) == 1 && len(b.allotments.list()) == 1
 	})
 	flushed(t, a, b)
-	wantUnavailableAtFirst := func(r *Redis) (admitted []*Reservation) {
+	wantUnavailableAtFirst := func(r *Ledger) (admitted []*budget.Reservation) {
 		for range 20 {
-			held, err := r.Reserve(t.Context(), Hold{ID: NewID(), Amount: 5 * cent, Limits: []Limit{limit, soft}})
+			held, err := r.Reserve(t.Context(), budget.Hold{ID: budget.NewID(), Amount: 5 * cent, Limits: []budget.Limit{limit, soft}})
 			if err == nil {
 				admitted = append(admitted, held)
-			} else if !errors.Is(err, ErrUnavailable) {
+			} else if !errors.Is(err, budget.ErrUnavailable) {
 				t.Fatal(err)
 			}
 		}
 		return admitted
 	}
 	s.kill()
-	var spent Nanodollars
-	for _, r := range []*Redis{a, b} {
+	var spent budget.Nanodollars
+	for _, r := range []*Ledger{a, b} {
 		admitted := wantUnavailableAtFirst(r)
-		if len(admitted) != 2 || r.Stats().Sliced != 2 {
-			t.Errorf("%d admitted without Redis, counted %d; want the two that a slice holds", len(admitted), r.Stats().Sliced)
+		if len(admitted) != 2 || r.Stats().Allotted != 2 {
+			t.Errorf("%d admitted without Redis, counted %d; want the two that a slice holds", len(admitted), r.Stats().Allotted)
 		}
 		wantUnavailable(t, r, userDay("bob", dollar))
 		for _, held := range admitted {
@@ -879,7 +882,7 @@ func TestRedisBoundedAdmitsOnlyWhatWasSetAside(t *testing.T) {
 	eventually(t, 5*time.Second, "found", func() bool { return a.Up() && b.Up() })
 	eventually(t, 5*time.Second, "slices given back", func() bool {
 		flushed(t, a, b)
-		got, err := a.Status(t.Context(), []Limit{limit, soft})
+		got, err := a.Status(t.Context(), []budget.Limit{limit, soft})
 		return err == nil && got[0].Spent == 10*cent+spent && got[1].Spent == 10*cent+spent
 	})
 }
@@ -888,39 +891,39 @@ func TestRedisBoundedAdmitsOnlyWhatWasSetAside(t *testing.T) {
 // Redis is back its replica takes that back, though the slice is in use.
 func TestRedisIsAwayForLongerThanALease(t *testing.T) {
 	s := startRedis(t, "--appendonly", "yes")
-	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossBounded, Lease: time.Second})
+	r := newReplica(t, Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossBounded, Lease: time.Second})
 	limit := userDay("ann", dollar)
 	settle(t, reserve(t, r, 5*cent, limit), 5*cent)
-	eventually(t, 5*time.Second, "slice", func() bool { return len(r.slices.list()) == 1 })
+	eventually(t, 5*time.Second, "slice", func() bool { return len(r.allotments.list()) == 1 })
 	flushed(t, r)
 	s.kill()
 	time.Sleep(1100 * time.Millisecond)
 	s.start()
 	eventually(t, 5*time.Second, "the charge taken back", func() bool {
-		if held, err := r.Reserve(t.Context(), Hold{ID: NewID(), Amount: cent, Limits: []Limit{limit}}); err == nil {
+		if held, err := r.Reserve(t.Context(), budget.Hold{ID: budget.NewID(), Amount: cent, Limits: []budget.Limit{limit}}); err == nil {
 			settle(t, held, 0)
 		}
-		got, err := r.Status(t.Context(), []Limit{limit})
-		return err == nil && r.Up() && len(r.slices.list()) == 1 && got[0].Spent == 5*cent
+		got, err := r.Status(t.Context(), []budget.Limit{limit})
+		return err == nil && r.Up() && len(r.allotments.list()) == 1 && got[0].Spent == 5*cent
 	})
 }
 
 func TestRedisGivesSlicesBack(t *testing.T) {
 	s := startRedis(t)
-	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossBounded, Timeout: patient}
+	config := Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossBounded, Timeout: patient}
 	a, b := newReplica(t, config), newReplica(t, config)
 	limit := userDay("ann", dollar)
 	settle(t, reserve(t, a, 10*cent, limit), 0)
 	settle(t, reserve(t, b, 10*cent, limit), 0)
 	eventually(t, 5*time.Second, "slices", func() bool {
-		return len(a.slices.list()) == 1 && len(b.slices.list()) == 1
+		return len(a.allotments.list()) == 1 && len(b.allotments.list()) == 1
 	})
 	for range 10 { // though 40 cents are set aside, all of the dollar can be had
 		settle(t, reserve(t, a, 10*cent, limit), 10*cent)
 	}
 	refuse(t, b, 1, limit)
 	settle(t, reserve(t, b, cent, userDay("bob", dollar)), 0)
-	eventually(t, 5*time.Second, "slice", func() bool { return len(b.slices.list()) == 1 })
+	eventually(t, 5*time.Second, "slice", func() bool { return len(b.allotments.list()) == 1 })
 	if err := b.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -929,8 +932,8 @@ func TestRedisGivesSlicesBack(t *testing.T) {
 
 func TestRedisSettlesBeforeItCloses(t *testing.T) {
 	s := startRedis(t)
-	prefix := "test-" + NewID()
-	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: patient})
+	prefix := "test-" + budget.NewID()
+	r := newReplica(t, Config{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed, Timeout: patient})
 	limit := userDay("ann", 1000*dollar)
 	for range 500 {
 		settle(t, reserve(t, r, cent, limit), cent)
@@ -939,12 +942,12 @@ func TestRedisSettlesBeforeItCloses(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantAudit(t, s, prefix, 5*dollar, limit)
-	_, err := r.Reserve(t.Context(), Hold{Amount: cent, Limits: []Limit{limit}})
-	if !errors.Is(err, ErrUnavailable) {
+	_, err := r.Reserve(t.Context(), budget.Hold{Amount: cent, Limits: []budget.Limit{limit}})
+	if !errors.Is(err, budget.ErrUnavailable) {
 		t.Errorf("Reserve after Close = %v", err)
 	}
 
-	lost := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed})
+	lost := newReplica(t, Config{URL: s.url(), Prefix: prefix, OnLoss: OnLossClosed})
 	held := reserve(t, lost, cent, limit)
 	s.signal(syscall.SIGSTOP)
 	settle(t, held, cent)
@@ -958,7 +961,7 @@ func TestRedisSettlesBeforeItCloses(t *testing.T) {
 
 func TestNobodyWaitsLongForWhatCannotBeSettled(t *testing.T) {
 	s := startRedis(t)
-	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed})
+	r := newReplica(t, Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed})
 	held := reserve(t, r, cent, userDay("ann", dollar))
 	s.kill()
 	settle(t, held, cent)
@@ -975,16 +978,16 @@ func TestNobodyWaitsLongForWhatCannotBeSettled(t *testing.T) {
 func TestRedisURLs(t *testing.T) {
 	socket := socketPath(t)
 	s := startRedis(t, "--unixsocket", socket)
-	r := newReplica(t, RedisConfig{URL: "unix://" + socket, OnLoss: OnLossClosed, Timeout: patient})
+	r := newReplica(t, Config{URL: "unix://" + socket, OnLoss: OnLossClosed, Timeout: patient})
 	reserve(t, r, cent, userDay("ann", dollar))
-	plain := newReplica(t, RedisConfig{URL: "rediss://" + s.addr(), OnLoss: OnLossClosed})
+	plain := newReplica(t, Config{URL: "rediss://" + s.addr(), OnLoss: OnLossClosed})
 	wantUnavailable(t, plain, userDay("ann", dollar)) // TLS is asked for and not to be had
 	for _, url := range []string{"", "http://h", "redis://h:x", "redis://h/notadb", "unix:", "redis://h?nosuch=1"} {
-		if _, err := NewRedis(RedisConfig{URL: url}); err == nil {
-			t.Errorf("NewRedis(%q) is fine", url)
+		if _, err := New(Config{URL: url}); err == nil {
+			t.Errorf("New(%q) is fine", url)
 		}
 	}
-	if _, err := NewRedis(RedisConfig{URL: "redis://h", OnLoss: "maybe"}); err == nil {
+	if _, err := New(Config{URL: "redis://h", OnLoss: "maybe"}); err == nil {
 		t.Error("on_loss: maybe is fine")
 	}
 }
@@ -992,7 +995,7 @@ func TestRedisURLs(t *testing.T) {
 func TestRedisLeavesNothingBehind(t *testing.T) {
 	s := startRedis(t)
 	before := goleak.IgnoreCurrent()
-	r, err := NewRedis(RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), Logger: slog.New(slog.DiscardHandler), Timeout: patient})
+	r, err := New(Config{URL: s.url(), Prefix: "test-" + budget.NewID(), Logger: slog.New(slog.DiscardHandler), Timeout: patient})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1011,20 +1014,20 @@ func TestRedisExtendsWithoutIt(t *testing.T) {
 		policy   OnLoss
 		admitted bool
 	}{{OnLossClosed, false}, {OnLossBounded, true}, {OnLossOpen, true}} {
-		r := newReplica(t, RedisConfig{URL: s.url(), Prefix: string(c.policy), OnLoss: c.policy})
+		r := newReplica(t, Config{URL: s.url(), Prefix: string(c.policy), OnLoss: c.policy})
 		limit := userDay("ann", dollar)
 		held := reserve(t, r, 2*cent, limit)
 		if c.policy == OnLossBounded {
-			eventually(t, 5*time.Second, "slice", func() bool { return len(r.slices.list()) == 1 })
+			eventually(t, 5*time.Second, "slice", func() bool { return len(r.allotments.list()) == 1 })
 		}
 		s.kill()
-		if err := held.Extend(t.Context(), 3*cent); (err == nil) != c.admitted || err != nil && !errors.Is(err, ErrUnavailable) {
+		if err := held.Extend(t.Context(), 3*cent); (err == nil) != c.admitted || err != nil && !errors.Is(err, budget.ErrUnavailable) {
 			t.Errorf("%s: Extend without Redis = %v, want it admitted: %v", c.policy, err, c.admitted)
 		}
 		settle(t, held, 4*cent)
 		s.start()
 		eventually(t, 5*time.Second, string(c.policy)+": the charge", func() bool {
-			got, err := r.Status(t.Context(), []Limit{limit})
+			got, err := r.Status(t.Context(), []budget.Limit{limit})
 			return err == nil && r.Stats().Unsent == 0 && got[0].Spent == 4*cent && got[0].Reserved == 0
 		})
 	}
@@ -1032,8 +1035,8 @@ func TestRedisExtendsWithoutIt(t *testing.T) {
 
 func TestRedisFreezesAndThePolicyIsOpen(t *testing.T) {
 	s := startRedis(t)
-	prefix := "test-" + NewID()
-	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: prefix, OnLoss: OnLossOpen})
+	prefix := "test-" + budget.NewID()
+	r := newReplica(t, Config{URL: s.url(), Prefix: prefix, OnLoss: OnLossOpen})
 	limit := userDay("ann", dollar)
 	settle(t, reserve(t, r, cent, limit), cent)
 	s.signal(syscall.SIGSTOP)
@@ -1070,7 +1073,7 @@ func TestRedisThatHasJustStarted(t *testing.T) {
 			go answerAsAStarter(c)
 		}
 	}()
-	s, err := openStore(RedisConfig{URL: "redis://" + l.Addr().String(), Timeout: patient})
+	s, err := openStore(Config{URL: "redis://" + l.Addr().String(), Timeout: patient})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package budget
+package redisledger
 
 import (
 	"context"
@@ -15,6 +15,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/budget/ledgertest"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -158,15 +161,15 @@ var nextPort = func() *atomic.Int64 {
 }()
 
 // newReplica makes a ledger that ends with the test.
-func newReplica(t testing.TB, c RedisConfig) *Redis {
+func newReplica(t testing.TB, c Config) *Ledger {
 	t.Helper()
 	if c.Lease == 0 {
-		c.Lease = testLease
+		c.Lease = ledgertest.LeaseTime
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	r, err := NewRedis(c)
+	r, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +184,7 @@ func newReplica(t testing.TB, c RedisConfig) *Redis {
 
 // quietReplica makes a ledger that does nothing by itself: it beats and sends
 // when it is told to.
-func quietReplica(t testing.TB, c RedisConfig) *Redis {
+func quietReplica(t testing.TB, c Config) *Ledger {
 	t.Helper()
 	c.Logger = slog.New(slog.DiscardHandler)
 	r, err := newQuiet(c)
@@ -192,9 +195,9 @@ func quietReplica(t testing.TB, c RedisConfig) *Redis {
 	return r
 }
 
-func newQuiet(c RedisConfig) (*Redis, error) {
-	c.Lease = testLease
-	r, err := newRedis(c)
+func newQuiet(c Config) (*Ledger, error) {
+	c.Lease = ledgertest.LeaseTime
+	r, err := newLedger(c)
 	if err == nil {
 		r.freshFor = -1
 		close(r.stop) // it waits for no other
@@ -203,14 +206,14 @@ func newQuiet(c RedisConfig) (*Redis, error) {
 }
 
 // redisStage is two replicas with a prefix of their own.
-func redisStage(t testing.TB, c RedisConfig) stage {
+func redisStage(t testing.TB, c Config) ledgertest.Stage {
 	t.Helper()
 	if c.Prefix == "" {
-		c.Prefix = "test-" + NewID()
+		c.Prefix = "test-" + budget.NewID()
 	}
 	a, b := newReplica(t, c), newReplica(t, c)
 	flush := func() {
-		for _, r := range []*Redis{a, b} {
+		for _, r := range []*Ledger{a, b} {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			err := r.queue.flush(ctx)
 			cancel()
@@ -219,13 +222,13 @@ func redisStage(t testing.TB, c RedisConfig) stage {
 			}
 		}
 	}
-	return stage{
-		a: a, b: b,
-		flush: flush,
-		advance: func(d time.Duration) {
+	return ledgertest.Stage{
+		A: a, B: b,
+		Flush: flush,
+		Advance: func(d time.Duration) {
 			if c.OnLoss == OnLossBounded { // in one leap slices would run out that are renewed all the time
-				giveBackSlices(t, a)
-				giveBackSlices(t, b)
+				giveBackAllotments(t, a)
+				giveBackAllotments(t, b)
 				flush()
 			}
 			a.store.shift.Add(d.Milliseconds())
@@ -234,24 +237,24 @@ func redisStage(t testing.TB, c RedisConfig) stage {
 	}
 }
 
-// giveBackSlices has r's slices given back, those too that it is only about to
+// giveBackAllotments has r's slices given back, those too that it is only about to
 // set aside.
-func giveBackSlices(t testing.TB, r *Redis) {
+func giveBackAllotments(t testing.TB, r *Ledger) {
 	t.Helper()
 	// The budgets that wait to be looked at are, once the last of them has its
 	// slice.
-	l := r.newLease(Hold{Limits: []Limit{userDay("last-"+NewID(), 1000)}})
+	l := r.newLease(budget.Hold{Limits: []budget.Limit{userDay("last-"+budget.NewID(), 1000)}})
 	l.bind(r.store.now())
 	v := l.shares[0].view
 	v.largest = 1
-	r.slices.asked <- l
-	for end := time.Now().Add(20 * time.Second); !slices.ContainsFunc(r.slices.list(), func(s *slice) bool { return s.view == v }); {
+	r.allotments.asked <- l
+	for end := time.Now().Add(20 * time.Second); !slices.ContainsFunc(r.allotments.list(), func(s *allotment) bool { return s.view == v }); {
 		if time.Now().After(end) {
 			t.Fatal("a budget in use gets no slice")
 		}
 		time.Sleep(time.Millisecond)
 	}
-	r.slices.giveBackAll()
+	r.allotments.giveBackAll()
 }
 
 // socketPath is short enough for a unix socket.
@@ -264,3 +267,18 @@ func socketPath(t testing.TB) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return filepath.Join(dir, "s")
 }
+
+// What the contract's tests call alike for both ledgers.
+const (
+	cent   = ledgertest.Cent
+	dollar = ledgertest.Dollar
+)
+
+var (
+	userDay    = ledgertest.UserDay
+	globalDay  = ledgertest.GlobalDay
+	reserve    = ledgertest.Reserve
+	refuse     = ledgertest.Refuse
+	settle     = ledgertest.Settle
+	wantCounts = ledgertest.WantCounts
+)

@@ -1,4 +1,4 @@
-package budget
+package redisledger
 
 import (
 	"bufio"
@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/budget/ledgertest"
+
 	"github.com/anishathalye/porcupine"
 )
 
@@ -25,15 +28,15 @@ type replicaTask struct {
 	Lease            time.Duration
 	Workers, Rounds  int
 	Users            []string
-	Limit            Nanodollars
+	Limit            budget.Nanodollars
 }
 
 // event is one call as its caller saw it, a line of JSON.
 type event struct {
 	User         string
 	Settle       bool
-	Amount       Nanodollars // reserved
-	Actual       Nanodollars // charged, of a settle
+	Amount       budget.Nanodollars // reserved
+	Actual       budget.Nanodollars // charged, of a settle
 	Admitted     bool
 	Called, Done int64 // ns since 1970: all processes share the machine's clock
 }
@@ -54,7 +57,7 @@ func TestReplicaProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newReplica(t, RedisConfig{URL: task.URL, Prefix: task.Prefix, OnLoss: OnLossClosed, Lease: task.Lease, Timeout: patient})
+	r := newReplica(t, Config{URL: task.URL, Prefix: task.Prefix, OnLoss: OnLossClosed, Lease: task.Lease, Timeout: patient})
 	var mu sync.Mutex
 	record := func(e event) {
 		line, _ := json.Marshal(e)
@@ -74,11 +77,11 @@ func TestReplicaProcess(t *testing.T) {
 }
 
 // round is one request: reserve, work, settle.
-func (task *replicaTask) round(t *testing.T, r *Redis, record func(event)) {
-	e := event{User: task.Users[rand.IntN(len(task.Users))], Amount: 1 + rand.N[Nanodollars](20), Called: time.Now().UnixNano()}
-	held, err := r.Reserve(t.Context(), Hold{ID: NewID(), Amount: e.Amount, Limits: []Limit{userDay(e.User, task.Limit)}})
+func (task *replicaTask) round(t *testing.T, r *Ledger, record func(event)) {
+	e := event{User: task.Users[rand.IntN(len(task.Users))], Amount: 1 + rand.N[budget.Nanodollars](20), Called: time.Now().UnixNano()}
+	held, err := r.Reserve(t.Context(), budget.Hold{ID: budget.NewID(), Amount: e.Amount, Limits: []budget.Limit{userDay(e.User, task.Limit)}})
 	e.Done, e.Admitted = time.Now().UnixNano(), err == nil
-	var exceeded *ExceededError
+	var exceeded *budget.ExceededError
 	if err != nil && !errors.As(err, &exceeded) {
 		t.Errorf("Reserve: %v", err)
 		return
@@ -142,11 +145,11 @@ func readEvents(t *testing.T, path string) []event {
 
 // sequential is a budget as one caller after the other would see it: what is
 // spent and reserved together.
-func sequential(limit Nanodollars) porcupine.Model {
+func sequential(limit budget.Nanodollars) porcupine.Model {
 	return porcupine.Model{
-		Init: func() any { return Nanodollars(0) },
+		Init: func() any { return budget.Nanodollars(0) },
 		Step: func(state, input, _ any) (bool, any) {
-			used, e := state.(Nanodollars), input.(event)
+			used, e := state.(budget.Nanodollars), input.(event)
 			switch {
 			case e.Settle:
 				return true, used + e.Actual - e.Amount
@@ -172,12 +175,12 @@ func sequential(limit Nanodollars) porcupine.Model {
 
 func TestReplicasAreLinearizable(t *testing.T) {
 	s := startRedis(t)
-	task := replicaTask{URL: s.url(), Prefix: "test-" + NewID(), Lease: testLease, Workers: 3, Rounds: 60,
+	task := replicaTask{URL: s.url(), Prefix: "test-" + budget.NewID(), Lease: ledgertest.LeaseTime, Workers: 3, Rounds: 60,
 		Users: []string{"ann", "bob", "cid", "dan"}, Limit: 400}
 	processes, outs := startReplicas(t, 4, task)
 	var history []porcupine.Operation
 	admitted, denied := 0, 0
-	spent := map[string]Nanodollars{}
+	spent := map[string]budget.Nanodollars{}
 	for i, p := range processes {
 		if err := p.Wait(); err != nil {
 			t.Fatalf("replica %d: %v", i, err)
@@ -207,7 +210,7 @@ func TestReplicasAreLinearizable(t *testing.T) {
 
 func TestReplicasAreKilled(t *testing.T) {
 	s := startRedis(t)
-	task := replicaTask{URL: s.url(), Prefix: "test-" + NewID(), Lease: time.Second, Workers: 4, Rounds: 100_000,
+	task := replicaTask{URL: s.url(), Prefix: "test-" + budget.NewID(), Lease: time.Second, Workers: 4, Rounds: 100_000,
 		Users: []string{"ann"}, Limit: 1 << 40}
 	processes, outs := startReplicas(t, 4, task)
 	for i, p := range processes { // each in the middle of its work
@@ -220,7 +223,7 @@ func TestReplicasAreKilled(t *testing.T) {
 	}
 	// A kill leaves reservations of which we know no end: each is charged with
 	// what it cost, or in full.
-	var least, unknown Nanodollars
+	var least, unknown budget.Nanodollars
 	for _, out := range outs {
 		for _, e := range readEvents(t, out) {
 			switch {
@@ -233,11 +236,11 @@ func TestReplicasAreKilled(t *testing.T) {
 		}
 	}
 	// One call per worker may have been carried out without having been noted.
-	unknown += Nanodollars(len(outs)*task.Workers) * 20
-	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: task.Prefix, OnLoss: OnLossClosed, Timeout: patient})
-	var got Status
+	unknown += budget.Nanodollars(len(outs)*task.Workers) * 20
+	r := newReplica(t, Config{URL: s.url(), Prefix: task.Prefix, OnLoss: OnLossClosed, Timeout: patient})
+	var got budget.Status
 	eventually(t, 10*time.Second, "charge of the dead replicas' leases", func() bool {
-		all, err := r.Status(context.Background(), []Limit{userDay("ann", task.Limit)})
+		all, err := r.Status(context.Background(), []budget.Limit{userDay("ann", task.Limit)})
 		if err != nil {
 			return false
 		}

@@ -1,25 +1,21 @@
-package budget
+package redisledger
 
 import (
 	"context"
 	"crypto/sha1" // Redis names scripts by it
-	"crypto/tls"
 	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/inference-router/inference-router/internal/redisclient"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
-	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // script is a Lua script and the name Redis has for it.
@@ -37,13 +33,13 @@ var (
 	settleText string
 	//go:embed renew.lua
 	renewText string
-	//go:embed beat.lua
-	beatText string
+	//go:embed heartbeat.lua
+	heartbeatText string
 
-	holdScript   = newScript(holdText)
-	settleScript = newScript(settleText)
-	renewScript  = newScript(renewText)
-	beatScript   = newScript(beatText)
+	holdScript      = newScript(holdText)
+	settleScript    = newScript(settleText)
+	renewScript     = newScript(renewText)
+	heartbeatScript = newScript(heartbeatText)
 )
 
 // call is one run of a script. Its arguments are pointers, which spares an
@@ -84,7 +80,6 @@ type store struct {
 	client  redis.UniversalClient
 	cluster bool
 	timeout time.Duration
-	tls     *tls.Config
 	breaker breaker
 	count   counters
 
@@ -100,10 +95,10 @@ type store struct {
 	shift  atomic.Int64 // ms that a test moved time on by
 }
 
-// counters are the ledger's, see RedisStats.
+// counters are the ledger's, see Stats.
 type counters struct {
-	unenforced, unenforcedSpent, sliced, refused, failures, opened atomic.Int64
-	corrupt, recovered, late, lost                                 atomic.Int64
+	unenforced, unenforcedSpent, allotted, refused, failures, opened atomic.Int64
+	corrupt, recovered, late, lost                                   atomic.Int64
 }
 
 // inFlight is how many round trips are made at once. Beyond it, reservations
@@ -111,106 +106,27 @@ type counters struct {
 const inFlight = 8
 
 // openStore makes the client; it does not connect.
-func openStore(c RedisConfig) (*store, error) {
-	redis.SetLogger(&logging.VoidLogger{}) // what matters is logged once, by us
-	s := &store{timeout: c.Timeout, tls: c.TLS, began: time.Now()}
+func openStore(c Config) (*store, error) {
+	s := &store{timeout: c.Timeout, began: time.Now()}
 	s.breaker.onOpen = func() { s.count.opened.Add(1) }
-	u, err := url.Parse(c.URL)
-	if err != nil {
-		return nil, fmt.Errorf("redis url: %w", withoutURL(err))
+	conf := redisclient.Config{URL: c.URL, Username: c.Username, Password: c.Password, TLS: c.TLS, Timeout: c.Timeout}
+	conf.OnConnect = s.checkServer
+	var err error
+	if s.client, err = redisclient.New(conf); err != nil {
+		return nil, fmt.Errorf("redis url: %w", err)
 	}
-	query := u.Query()
-	clustered := query.Get("cluster") == "true"
-	query.Del("cluster")
-	u.RawQuery = query.Encode()
-	switch {
-	case query.Has("master_name"):
-		err = s.openSentinel(u)
-	case clustered || query.Has("addr"):
-		err = s.openCluster(u)
-	default:
-		err = s.openSingle(u)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("redis url: %w", withoutURL(err))
-	}
+	s.cluster = redisclient.IsCluster(s.client)
+	s.breaker.onlyInRow = s.cluster // one lost node is not the store
 	return s, nil
 }
 
-// withoutURL drops the text of the URL, which may hold a password.
-func withoutURL(err error) error {
-	var parse *url.Error
-	if errors.As(err, &parse) {
-		return parse.Err
-	}
-	return err
-}
-
-func (s *store) openSingle(u *url.URL) error {
-	o, err := redis.ParseURL(u.String())
-	if err != nil {
-		return err
-	}
-	o.MaxRetries, o.ContextTimeoutEnabled = -1, true
-	o.DialTimeout, o.DialerRetries = s.dialTimeout(), 1
-	o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = s.timeout, s.timeout, s.timeout
-	o.PoolSize, o.MaxActiveConns, o.MaxConcurrentDials = s.poolSize(), s.poolSize(), 4
-	o.MinIdleConns, o.PipelinePoolSize = 1, -1
-	o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = time.Hour, 10*time.Minute
-	o.Protocol, o.DisableIdentity = 2, true
-	o.OnConnect = s.greet
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	o.TLSConfig = RedisTLS(o.TLSConfig, s.tls)
-	s.client = redis.NewClient(o)
-	return nil
-}
-
-func (s *store) openSentinel(u *url.URL) error {
-	o, err := redis.ParseFailoverURL(u.String())
-	if err != nil {
-		return err
-	}
-	o.MaxRetries, o.ContextTimeoutEnabled = -1, true
-	o.DialTimeout, o.DialerRetries = s.dialTimeout(), 1
-	o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = s.timeout, s.timeout, s.timeout
-	o.PoolSize, o.MaxActiveConns, o.MaxConcurrentDials = s.poolSize(), s.poolSize(), 4
-	o.MinIdleConns, o.PipelinePoolSize = 1, -1
-	o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = time.Hour, 10*time.Minute
-	o.Protocol, o.DisableIdentity = 2, true
-	o.OnConnect = s.greet
-	o.TLSConfig = RedisTLS(o.TLSConfig, s.tls)
-	s.client = redis.NewFailoverClient(o)
-	return nil
-}
-
-func (s *store) openCluster(u *url.URL) error {
-	o, err := redis.ParseClusterURL(u.String())
-	if err != nil {
-		return err
-	}
-	o.ContextTimeoutEnabled = true
-	o.DialTimeout, o.DialerRetries = s.dialTimeout(), 1
-	o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = s.timeout, s.timeout, s.timeout
-	o.PoolSize, o.MaxActiveConns, o.MaxConcurrentDials = 2*s.poolSize(), 2*s.poolSize(), 4
-	o.MinIdleConns = 1
-	o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = time.Hour, 10*time.Minute
-	o.Protocol, o.DisableIdentity = 2, true
-	o.MinRetryBackoff, o.MaxRetryBackoff = time.Millisecond, 8*time.Millisecond
-	o.ClusterStateReloadInterval = 10 * time.Second
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	o.TLSConfig = RedisTLS(o.TLSConfig, s.tls)
-	s.client, s.cluster = redis.NewClusterClient(o), true
-	s.breaker.onlyInRow = true // one lost node is not the store
-	return nil
-}
-
-// greet refuses a connection to another server than the one the epoch speaks
+// checkServer refuses a connection to another server than the one the epoch speaks
 // of: one that was restarted from an old snapshot, or a replica that was
 // promoted, may have counts that are too low. The beat is let through, to find
 // out.
-func (s *store) greet(ctx context.Context, c *redis.Conn) error {
+func (s *store) checkServer(ctx context.Context, c *redis.Conn) error {
 	known := s.server.Load()
-	if known == nil || *known == "" || ctx.Value(stranger{}) != nil {
+	if s.cluster || known == nil || *known == "" || ctx.Value(anyServer{}) != nil {
 		return nil
 	}
 	info, err := c.Info(ctx, "server").Result()
@@ -256,8 +172,8 @@ func (s *store) servers(ctx context.Context) (string, error) {
 	return strings.Join(ids, ""), err
 }
 
-// stranger is the key of a context whose connections may lead to any server.
-type stranger struct{}
+// anyServer is the key of a context whose connections may lead to any server.
+type anyServer struct{}
 
 var errStrange = errors.New("redis is not the server it was")
 
@@ -268,26 +184,8 @@ func infoField(info, name string) string {
 	return value
 }
 
-// RedisTLS completes what a URL says of TLS, nil if it wants none, by the
-// authorities and the certificate of ours, nil if there are none.
-func RedisTLS(ofURL, ours *tls.Config) *tls.Config {
-	if ofURL == nil {
-		return nil
-	}
-	c := ofURL.Clone()
-	c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
-	if ours != nil {
-		c.RootCAs, c.GetClientCertificate = ours.RootCAs, ours.GetClientCertificate
-	}
-	return c
-}
-
 // patience is how long a request may wait for an answer, retry and all.
 func (s *store) patience() time.Duration { return max(patience, 2*s.timeout) }
-
-func (s *store) dialTimeout() time.Duration { return min(2*s.timeout, 250*time.Millisecond) }
-
-func (s *store) poolSize() int { return min(64, max(2*inFlight, 10*runtime.GOMAXPROCS(0))) }
 
 // exec runs the calls in one round trip. Its error is the store's, and that of
 // some of the calls: whether these took effect is unknown. Errors that concern

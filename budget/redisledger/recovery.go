@@ -1,4 +1,4 @@
-package budget
+package redisledger
 
 import (
 	"context"
@@ -39,7 +39,7 @@ func (e *epoch) usable(now int64) bool { return e.text != "" && now >= e.till }
 // current is the epoch for what is sent now: one that scripts refuse while the
 // replicas bring back what they know, for a charge that came before that would
 // vanish in it.
-func (r *Redis) current() *epoch {
+func (r *Ledger) current() *epoch {
 	e := r.epoch.Load()
 	if e.usable(r.store.now()) {
 		return e
@@ -52,7 +52,7 @@ func (r *Redis) current() *epoch {
 // sayEpoch appends the epoch to a script's arguments. In a cluster its key is
 // in one slot and theirs are in others: there they are told which servers are
 // known, and each budget's own counts say when they are new.
-func (r *Redis) sayEpoch(c *call, e *epoch) {
+func (r *Ledger) sayEpoch(c *call, e *epoch) {
 	c.epoch = e
 	if r.store.cluster {
 		c.text(&e.servers)
@@ -61,9 +61,9 @@ func (r *Redis) sayEpoch(c *call, e *epoch) {
 	c.text(&e.text)
 }
 
-// estranged notes that a call met a server of a cluster that its epoch does not
+// unknownServer notes that a call met a server of a cluster that its epoch does not
 // speak of, or counts that a server of it has lost.
-func (r *Redis) estranged(c *call, lost bool) {
+func (r *Ledger) unknownServer(c *call, lost bool) {
 	if !r.store.cluster || c.epoch.made != r.epoch.Load().made {
 		return
 	}
@@ -75,50 +75,50 @@ func (r *Redis) estranged(c *call, lost bool) {
 
 // usable says whether Redis can be asked, after a look where that may change
 // the answer.
-func (r *Redis) usable(ctx context.Context) bool {
+func (r *Ledger) usable(ctx context.Context) bool {
 	if r.closed.Load() {
 		return false
 	}
 	if r.Up() && !r.store.strange.Load() {
 		return true
 	}
-	justLooked := r.epoch.Load().text != "" && !r.store.strange.Load() && r.store.local()-r.lastBeat.Load() < beatAtMost.Milliseconds()
+	justLooked := r.epoch.Load().text != "" && !r.store.strange.Load() && r.store.local()-r.lastHeartbeat.Load() < heartbeatAtMost.Milliseconds()
 	if justLooked || !r.store.breaker.allows() {
 		return false
 	}
-	r.rejoin(ctx)
+	r.refreshEpoch(ctx)
 	return r.Up() && !r.store.strange.Load()
 }
 
-// rejoin has a look at the epoch, unless another has just done so. A request
+// refreshEpoch has a look at the epoch, unless another has just done so. A request
 // waits for it: no longer than for an answer.
-func (r *Redis) rejoin(ctx context.Context) {
+func (r *Ledger) refreshEpoch(ctx context.Context) {
 	before, asked := r.epoch.Load(), time.Now()
 	until := asked.Add(r.store.patience())
-	for !r.beating.TryLock() {
+	for !r.heartbeats.TryLock() {
 		if time.Now().After(until) {
 			return
 		}
 		time.Sleep(time.Millisecond)
 	}
-	defer r.beating.Unlock()
-	if r.epoch.Load() == before && r.looked.Before(asked) {
-		_ = r.beatLocked(deadline{ctx, until}, "") // its failure shows in Up
+	defer r.heartbeats.Unlock()
+	if r.epoch.Load() == before && r.lastLook.Before(asked) {
+		_ = r.heartbeatLocked(deadline{ctx, until}, "") // its failure shows in Up
 	}
 }
 
-// askBeat has the loop look at the epoch soon.
-func (r *Redis) askBeat() {
+// wakeHeartbeat has the loop look at the epoch soon.
+func (r *Ledger) wakeHeartbeat() {
 	select {
-	case r.kick <- struct{}{}:
+	case r.wake <- struct{}{}:
 	default:
 	}
 }
 
-// beatLoop looks at the epoch now and then, and probes a store that is lost.
-func (r *Redis) beatLoop() {
+// heartbeatLoop looks at the epoch now and then, and probes a store that is lost.
+func (r *Ledger) heartbeatLoop() {
 	for {
-		wait := jittered(beatEvery)
+		wait := jittered(heartbeatEvery)
 		if !r.store.breaker.allows() {
 			wait = r.store.breaker.untilProbe()
 		} else if !r.Up() {
@@ -127,24 +127,24 @@ func (r *Redis) beatLoop() {
 		select {
 		case <-r.stop:
 			return
-		case <-r.kick:
+		case <-r.wake:
 		case <-time.After(wait):
 		}
 		if !r.store.breaker.allows() && r.store.breaker.untilProbe() > 0 {
 			r.report()
 			continue
 		}
-		if r.beat(context.Background(), "") == nil {
-			r.slices.keep(r)
+		if r.heartbeat(context.Background(), "") == nil {
+			r.allotments.keep(r)
 		}
 		r.report()
 	}
 }
 
 // report logs when Redis is lost or found, once.
-func (r *Redis) report() {
+func (r *Ledger) report() {
 	up := r.Up()
-	if r.told.Swap(!up) != up {
+	if r.loggedDown.Swap(!up) != up {
 		return
 	}
 	if up {
@@ -156,16 +156,16 @@ func (r *Redis) report() {
 
 // beat has a look at the epoch, brings back what Redis has lost, and probes.
 // what may be "reset"; want are budgets of which the others' slices are wanted.
-func (r *Redis) beat(ctx context.Context, what string, want ...string) error {
-	r.beating.Lock()
-	defer r.beating.Unlock()
-	return r.beatLocked(ctx, what, want...)
+func (r *Ledger) heartbeat(ctx context.Context, what string, want ...string) error {
+	r.heartbeats.Lock()
+	defer r.heartbeats.Unlock()
+	return r.heartbeatLocked(ctx, what, want...)
 }
 
-func (r *Redis) beatLocked(ctx context.Context, what string, want ...string) error {
-	defer func() { r.lastBeat.Store(r.store.local()) }()
-	r.looked = time.Now()
-	ctx = context.WithValue(ctx, stranger{}, true)
+func (r *Ledger) heartbeatLocked(ctx context.Context, what string, want ...string) error {
+	defer func() { r.lastHeartbeat.Store(r.store.local()) }()
+	r.lastLook = time.Now()
+	ctx = context.WithValue(ctx, anyServer{}, true)
 	probing := !r.store.breaker.allows()
 	next, err := r.look(ctx, what, want...)
 	if probing {
@@ -182,9 +182,9 @@ func (r *Redis) beatLocked(ctx context.Context, what string, want ...string) err
 		for _, v := range r.views.all(r.store.now()) {
 			v.relearn()
 		}
-		r.adopt(next)
+		r.setEpoch(next)
 		made := next.made
-		r.brought = made
+		r.restored = made
 		if next, err = r.look(ctx, ""); err != nil { // says that we are done
 			return err
 		}
@@ -193,13 +193,13 @@ func (r *Redis) beatLocked(ctx context.Context, what string, want ...string) err
 		}
 	}
 	if next.text != r.epoch.Load().text {
-		r.adopt(next)
+		r.setEpoch(next)
 	}
 	r.store.strange.Store(false)
 	return nil
 }
 
-func (r *Redis) adopt(e *epoch) {
+func (r *Ledger) setEpoch(e *epoch) {
 	if e.gen > r.epoch.Load().gen {
 		r.views.turn(e.gen)
 	}
@@ -208,7 +208,7 @@ func (r *Redis) adopt(e *epoch) {
 }
 
 // learn takes in a generation that another replica has begun.
-func (r *Redis) learn(gen int64) {
+func (r *Ledger) raiseGeneration(gen int64) {
 	for {
 		e := r.epoch.Load()
 		if gen <= e.gen || !r.store.cluster {
@@ -224,7 +224,7 @@ func (r *Redis) learn(gen int64) {
 }
 
 // look runs the beat script.
-func (r *Redis) look(ctx context.Context, what string, want ...string) (*epoch, error) {
+func (r *Ledger) look(ctx context.Context, what string, want ...string) (*epoch, error) {
 	old := r.epoch.Load()
 	servers, err := r.servers(ctx, old)
 	if err != nil {
@@ -233,7 +233,7 @@ func (r *Redis) look(ctx context.Context, what string, want ...string) (*epoch, 
 	if lost := r.store.lost.Load(); what == "" && lost != nil && lost.made == old.made {
 		what = "lost"
 	}
-	c := newCall(beatScript, 4, 9+len(want))
+	c := newCall(heartbeatScript, 4, 9+len(want))
 	for _, key := range []string{r.epochKey, r.config.Prefix + ":{epoch}:m", r.config.Prefix + ":{epoch}:b", r.config.Prefix + ":{epoch}:w"} {
 		c.text(&key)
 	}
@@ -243,8 +243,8 @@ func (r *Redis) look(ctx context.Context, what string, want ...string) (*epoch, 
 	c.int(one(r.remembers()))
 	c.int(recoveryWait.Milliseconds())
 	c.text(&what)
-	c.int(one(r.brought == old.made))
-	c.int(max(1, r.needed))
+	c.int(one(r.restored == old.made))
+	c.int(max(1, r.expectedReplicas))
 	c.text(&servers)
 	for _, key := range want {
 		c.text(&key)
@@ -266,16 +266,16 @@ func (r *Redis) look(ctx context.Context, what string, want ...string) (*epoch, 
 		return nil, fmt.Errorf("beat: reply %q: %w", c.reply, err)
 	}
 	r.store.heard(now)
-	r.wanted = reply[3:]
+	r.recalled = reply[3:]
 	// Not while the replicas come back one by one.
 	if next.till == 0 && (old.text == "" || next.made == old.made) {
-		r.needed = replicas
+		r.expectedReplicas = replicas
 	}
 	return next, nil
 }
 
 // servers is what the beat script is told of them.
-func (r *Redis) servers(ctx context.Context, known *epoch) (string, error) {
+func (r *Ledger) servers(ctx context.Context, known *epoch) (string, error) {
 	switch {
 	case !r.store.cluster:
 		return "-", nil
@@ -294,15 +294,15 @@ func one(b bool) int64 {
 
 // remembers says whether this replica may know of money that a new data set
 // does not.
-func (r *Redis) remembers() bool { return r.views.spent.Load() || r.open.any() }
+func (r *Ledger) remembers() bool { return r.views.spent.Load() || r.open.any() }
 
 // bringBack tells a new data set what this replica knows of the old one: what
 // was spent at least, what is held, and what is not held any more.
-func (r *Redis) bringBack(ctx context.Context, e *epoch) error {
+func (r *Ledger) bringBack(ctx context.Context, e *epoch) error {
 	b := batch{ledger: r}
 	for _, v := range r.views.all(r.store.now()) {
 		if gross, corrected := v.floors(e.gen); gross > 0 || corrected > 0 {
-			p := &part{tombstone: v.tag + ":i:", shares: []redisShare{{view: v}}}
+			p := &part{tombstone: v.tag + ":i:", shares: []share{{view: v}}}
 			b.add(ctx, r.holdCall(p, e, &nothing, 0, &modeBack))
 		}
 	}
@@ -329,28 +329,28 @@ func (r *Redis) bringBack(ctx context.Context, e *epoch) error {
 // restore brings back what of l's budgets is not there any more. A node of a
 // cluster that lost them lost those of others, too, of which the other replicas
 // know more.
-func (r *Redis) restore(ctx context.Context, l *redisLease) error {
+func (r *Ledger) restore(ctx context.Context, l *lease) error {
 	if !r.store.cluster {
-		return r.remind(ctx, l)
+		return r.restoreEvicted(ctx, l)
 	}
-	r.rejoin(ctx)
+	r.refreshEpoch(ctx)
 	for _, s := range l.shares { // of windows that have ended, too
 		s.view.relearn()
 	}
 	return nil
 }
 
-// remind tells Redis what this replica holds in l's budgets, some of whose
+// restoreEvicted tells Redis what this replica holds in l's budgets, some of whose
 // counts are not those that it knew: evicted. What was spent goes along with
 // every reservation.
-func (r *Redis) remind(ctx context.Context, l *redisLease) error {
+func (r *Ledger) restoreEvicted(ctx context.Context, l *lease) error {
 	b := batch{ledger: r}
 	e := r.epoch.Load()
 	open, _ := r.open.all()
 	for _, o := range open {
 		for i := range o.parts {
-			concerns := func(s redisShare) bool {
-				return slices.ContainsFunc(l.shares, func(own redisShare) bool { return own.view == s.view })
+			concerns := func(s share) bool {
+				return slices.ContainsFunc(l.shares, func(own share) bool { return own.view == s.view })
 			}
 			if slices.ContainsFunc(o.parts[i].shares, concerns) {
 				b.add(ctx, r.holdCall(&o.parts[i], e, &o.id, o.held, &modeBack))
@@ -358,7 +358,7 @@ func (r *Redis) remind(ctx context.Context, l *redisLease) error {
 		}
 	}
 	if b.send(ctx); b.err != nil {
-		return fmt.Errorf("remind redis: %w", b.err)
+		return fmt.Errorf("restoreEvicted redis: %w", b.err)
 	}
 	for _, s := range l.shares {
 		s.view.relearn()
@@ -371,7 +371,7 @@ var errChanged = errors.New("the data set has changed again")
 
 // batch gathers calls and makes a round trip for every so many.
 type batch struct {
-	ledger *Redis
+	ledger *Ledger
 	calls  []*call
 	err    error // the first; nothing is sent after it
 }

@@ -1,4 +1,4 @@
-package budget
+package redisledger
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/inference-router/inference-router/budget"
 )
 
 // OnLoss says what happens to requests under a hard budget while Redis is
@@ -28,17 +30,11 @@ const (
 	OnLossOpen OnLoss = "open"
 )
 
-// RedisConfig configures a Redis. Only URL is required.
-type RedisConfig struct {
-	// URL is redis://, rediss:// or unix://. More addresses of a cluster follow
-	// as ?addr=host:port, ?cluster=true says that a single one is a cluster's;
-	// ?master_name=NAME makes it a sentinel's address. User and password before
-	// a sentinel's host are the sentinels'; ?username= and ?password= are those
-	// of the servers that they watch.
-	URL string
-	// TLS is for rediss://; nil means the system's authorities and no
-	// certificate of this process.
-	TLS *tls.Config
+// Config configures a Redis. Only URL is required.
+type Config struct {
+	// URL, Username, Password and TLS are as in redisclient.Config.
+	URL, Username, Password string
+	TLS                     *tls.Config
 	// Prefix begins every key; "" means router.
 	Prefix string
 	// OnLoss is what to do without Redis; "" means bounded.
@@ -61,8 +57,8 @@ type RedisConfig struct {
 // is sent: an error never tells whether a command was carried out. A request
 // waits for one round trip, its reservation; what it settles is queued, and
 // sent along with later reservations or soon after by itself.
-type Redis struct {
-	config RedisConfig
+type Ledger struct {
+	config Config
 	log    *slog.Logger
 	store  *store
 	views  *views
@@ -70,23 +66,23 @@ type Redis struct {
 	// epochKey is the epoch's. Tagged, as the keys beside it, for one slot.
 	epochKey string
 
-	queue  queue
-	slices sliceSet
-	open   openLeases
+	queue      queue
+	allotments allotments
+	open       openLeases
 
-	beating  sync.Mutex // one beat at a time
-	looked   time.Time  // when the last one began; guarded by beating
-	epoch    atomic.Pointer[epoch]
-	lastBeat atomic.Int64  // local ms
-	brought  string        // the data set that it brought back into what it knew; guarded by beating
-	needed   int64         // replicas before the last loss of data, or unknown; guarded by beating
-	wanted   []string      // budgets of which slices are wanted; guarded by beating
-	told     atomic.Bool   // what the log was told last: lost
-	kick     chan struct{} // asks for a beat
-	stop     chan struct{}
-	stopped  sync.WaitGroup
-	closed   atomic.Bool
-	alarmed  atomic.Int64 // local ms
+	heartbeats       sync.Mutex // one beat at a time
+	lastLook         time.Time  // when the last one began; guarded by heartbeats
+	epoch            atomic.Pointer[epoch]
+	lastHeartbeat    atomic.Int64  // local ms
+	restored         string        // the data set that it brought back into what it knew; guarded by heartbeats
+	expectedReplicas int64         // replicas before the last loss of data, or unknown; guarded by heartbeats
+	recalled         []string      // budgets of which slices are wanted; guarded by heartbeats
+	loggedDown       atomic.Bool   // what the log was told last: lost
+	wake             chan struct{} // asks for a beat
+	stop             chan struct{}
+	stopped          sync.WaitGroup
+	closed           atomic.Bool
+	alarmed          atomic.Int64 // local ms
 
 	// freshFor is how old a local reading may be before the store is asked.
 	freshFor time.Duration
@@ -99,9 +95,9 @@ const (
 	// it has given up.
 	staleAfter = 2 * time.Second
 	// The time between looks at the epoch.
-	beatEvery = 250 * time.Millisecond
+	heartbeatEvery = 250 * time.Millisecond
 	// Requests that wait for a data set to be complete do not look more often.
-	beatAtMost = 5 * time.Millisecond
+	heartbeatAtMost = 5 * time.Millisecond
 	// Counts that cannot be read are logged no more often.
 	alarmEvery = 10 * time.Second
 	// After a loss of data the replicas get this long to bring back what they
@@ -117,24 +113,24 @@ const (
 	certainFor = 4 * time.Minute
 )
 
-// NewRedis makes a ledger. A Redis that does not answer is no error: the
+// New makes a ledger. A Redis that does not answer is no error: the
 // policy for its loss applies until it does.
-func NewRedis(c RedisConfig) (*Redis, error) {
-	r, err := newRedis(c)
+func New(c Config) (*Ledger, error) {
+	r, err := newLedger(c)
 	if err != nil {
 		return nil, err
 	}
-	_ = r.beat(context.Background(), "") // tried again by the loop
+	_ = r.heartbeat(context.Background(), "") // tried again by the loop
 	r.report()
-	r.stopped.Go(r.beatLoop)
+	r.stopped.Go(r.heartbeatLoop)
 	r.stopped.Go(r.queue.loop)
-	r.stopped.Go(func() { r.slices.loop(r) })
+	r.stopped.Go(func() { r.allotments.loop(r) })
 	r.stopped.Go(func() { r.store.inspect(r.log) })
 	return r, nil
 }
 
-// newRedis makes a ledger that does nothing by itself yet.
-func newRedis(c RedisConfig) (*Redis, error) {
+// newLedger makes a ledger that does nothing by itself yet.
+func newLedger(c Config) (*Ledger, error) {
 	if c.Prefix == "" {
 		c.Prefix = "router"
 	}
@@ -145,7 +141,7 @@ func newRedis(c RedisConfig) (*Redis, error) {
 		return nil, fmt.Errorf("on_loss %q: want closed, bounded or open", c.OnLoss)
 	}
 	if c.Lease <= 0 {
-		c.Lease = DefaultLease
+		c.Lease = budget.DefaultLease
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = 50 * time.Millisecond
@@ -153,9 +149,9 @@ func newRedis(c RedisConfig) (*Redis, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	r := &Redis{
-		config: c, log: c.Logger, self: NewID(), freshFor: beatEvery, needed: unknown,
-		epochKey: c.Prefix + ":{epoch}:e", kick: make(chan struct{}, 1), stop: make(chan struct{}),
+	r := &Ledger{
+		config: c, log: c.Logger, self: budget.NewID(), freshFor: heartbeatEvery, expectedReplicas: unknown,
+		epochKey: c.Prefix + ":{epoch}:e", wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	var err error
 	if r.store, err = openStore(c); err != nil {
@@ -164,8 +160,8 @@ func newRedis(c RedisConfig) (*Redis, error) {
 	r.views = newViews(r.store.cluster, c.Prefix)
 	r.epoch.Store(&epoch{})
 	r.queue.init(r)
-	r.slices.byView = map[*view]*slice{}
-	r.slices.asked = make(chan *redisLease, slicesInFlight)
+	r.allotments.byView = map[*view]*allotment{}
+	r.allotments.asked = make(chan *lease, looksInFlight)
 	r.open.byID = map[string]openLease{}
 	return r, nil
 }
@@ -175,12 +171,12 @@ func newRedis(c RedisConfig) (*Redis, error) {
 // ErrUnavailable when Redis is lost and the policy is to refuse. The same id
 // gets the same answer. An Amount of 0 reads, mostly without asking Redis, and
 // is never denied; it may be extended.
-func (r *Redis) Reserve(ctx context.Context, h Hold) (*Reservation, error) {
+func (r *Ledger) Reserve(ctx context.Context, h budget.Hold) (*budget.Reservation, error) {
 	if h.ID == "" {
-		h.ID = NewID()
+		h.ID = budget.NewID()
 	}
 	l := r.newLease(h)
-	h.Amount = clamp(h.Amount)
+	h.Amount = budget.Clamp(h.Amount)
 	if len(h.Limits) == 0 {
 		return &l.Reservation, nil
 	}
@@ -192,15 +188,15 @@ func (r *Redis) Reserve(ctx context.Context, h Hold) (*Reservation, error) {
 	if err := l.hold(ctx, h.Amount); err != nil {
 		return nil, err
 	}
-	r.slices.tend(l)
+	r.allotments.tend(l)
 	return &l.Reservation, nil
 }
 
 // Status reads budgets without changing them, in the order of limits: as this
 // replica saw them within the last quarter of a second, or as Redis has them,
 // or, when that is lost, as this replica last saw them.
-func (r *Redis) Status(ctx context.Context, limits []Limit) ([]Status, error) {
-	l := r.newLease(Hold{Limits: limits})
+func (r *Ledger) Status(ctx context.Context, limits []budget.Limit) ([]budget.Status, error) {
+	l := r.newLease(budget.Hold{Limits: limits})
 	r.refresh(ctx, l)
 	return l.statuses(), nil
 }
@@ -208,8 +204,8 @@ func (r *Redis) Status(ctx context.Context, limits []Limit) ([]Status, error) {
 // Seen is what budgets stood at when this replica last heard of them, in the
 // order of limits. It asks nobody: of a budget that is new to this replica
 // nothing seems spent.
-func (r *Redis) Seen(limits []Limit) []Status {
-	all, now := make([]Status, len(limits)), r.store.now()
+func (r *Ledger) Seen(limits []budget.Limit) []budget.Status {
+	all, now := make([]budget.Status, len(limits)), r.store.now()
 	for i, limit := range limits {
 		v := r.views.get(limit, now)
 		v.mu.Lock()
@@ -221,31 +217,31 @@ func (r *Redis) Seen(limits []Limit) []Status {
 
 // Known is the budgets this replica has used lately, at most about a thousand,
 // as it last saw them.
-func (r *Redis) Known() []Status { return r.views.known(r.store.now()) }
+func (r *Ledger) Known() []budget.Status { return r.views.known(r.store.now()) }
 
 // Reset sets what is spent to 0 for all replicas. Open reservations stay and
 // settle into the new count.
-func (r *Redis) Reset(ctx context.Context) error {
+func (r *Ledger) Reset(ctx context.Context) error {
 	early, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_ = r.queue.flush(early) // what is settled later counts anew
-	if err := r.beat(ctx, "reset"); err != nil {
-		return fmt.Errorf("reset budgets: %w: %w", ErrUnavailable, err)
+	if err := r.heartbeat(ctx, "reset"); err != nil {
+		return fmt.Errorf("reset budgets: %w: %w", budget.ErrUnavailable, err)
 	}
 	if r.store.cluster {
 		// The others learn of it by their next beat, not by their next call.
-		r.queue.pause(beatEvery + patience)
+		r.queue.pause(heartbeatEvery + patience)
 	}
 	return nil
 }
 
 // Close sends what is still to be settled, until ctx ends, and lets go of
 // Redis. The ledger must not be used any more.
-func (r *Redis) Close(ctx context.Context) error {
+func (r *Ledger) Close(ctx context.Context) error {
 	if r.closed.Swap(true) {
 		return nil
 	}
-	r.slices.giveBackAll()
+	r.allotments.giveBackAll()
 	err := r.queue.flush(ctx)
 	r.queue.end()
 	close(r.stop)
@@ -257,12 +253,12 @@ func (r *Redis) Close(ctx context.Context) error {
 }
 
 // Up says whether Redis can be used now.
-func (r *Redis) Up() bool {
+func (r *Ledger) Up() bool {
 	return r.store.breaker.allows() && r.epoch.Load().usable(r.store.now())
 }
 
 // refresh asks Redis for what l's budgets stand at, unless this replica knows.
-func (r *Redis) refresh(ctx context.Context, l *redisLease) {
+func (r *Ledger) refresh(ctx context.Context, l *lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.bind(r.store.now())
@@ -276,34 +272,34 @@ func (r *Redis) refresh(ctx context.Context, l *redisLease) {
 
 // bucketTag is a hash tag, so that all budgets of a subject are in one slot of
 // a cluster. A hash, so that no name can steer keys or stand in them.
-func bucketTag(scope Scope, subject string) string {
+func bucketTag(scope budget.Scope, subject string) string {
 	sum := sha256.Sum256([]byte(string(scope) + "\x00" + subject))
 	return "{b:" + hex.EncodeToString(sum[:16]) + "}"
 }
 
-// RedisStats counts what the proxy's metrics tell of the ledger.
-type RedisStats struct {
+// Stats counts what the proxy's metrics tell of the ledger.
+type Stats struct {
 	Up              bool
-	Unenforced      int64         // requests let in without a check
-	UnenforcedSpent Nanodollars   // what they cost
-	Sliced          int64         // requests admitted against a slice
-	Refused         int64         // requests refused because Redis was lost
-	Failures        int64         // round trips that failed
-	Opened          int64         // times the breaker opened
-	Corrupt         int64         // replies that could not be read
-	Recovered       int64         // times this replica brought back lost data
-	Late            int64         // settles too late to know whether they had counted
-	Lost            int64         // settles dropped: too many waited, or unreadable counts
-	Unsent          int           // settles that wait
-	OldestUnsent    time.Duration // how long the oldest has waited
+	Unenforced      int64              // requests let in without a check
+	UnenforcedSpent budget.Nanodollars // what they cost
+	Allotted        int64              // requests admitted against a slice
+	Refused         int64              // requests refused because Redis was lost
+	Failures        int64              // round trips that failed
+	Opened          int64              // times the breaker opened
+	Corrupt         int64              // replies that could not be read
+	Recovered       int64              // times this replica brought back lost data
+	Late            int64              // settles too late to know whether they had counted
+	Lost            int64              // settles dropped: too many waited, or unreadable counts
+	Unsent          int                // settles that wait
+	OldestUnsent    time.Duration      // how long the oldest has waited
 }
 
 // Stats reads the counters.
-func (r *Redis) Stats() RedisStats {
+func (r *Ledger) Stats() Stats {
 	c := &r.store.count
-	s := RedisStats{
-		Up: r.Up(), Unenforced: c.unenforced.Load(), UnenforcedSpent: Nanodollars(c.unenforcedSpent.Load()),
-		Sliced: c.sliced.Load(), Refused: c.refused.Load(), Failures: c.failures.Load(), Opened: c.opened.Load(),
+	s := Stats{
+		Up: r.Up(), Unenforced: c.unenforced.Load(), UnenforcedSpent: budget.Nanodollars(c.unenforcedSpent.Load()),
+		Allotted: c.allotted.Load(), Refused: c.refused.Load(), Failures: c.failures.Load(), Opened: c.opened.Load(),
 		Corrupt: c.corrupt.Load(), Recovered: c.recovered.Load(), Late: c.late.Load(), Lost: c.lost.Load(),
 	}
 	s.Unsent, s.OldestUnsent = r.queue.unsent()

@@ -1,4 +1,4 @@
-package budget
+package redisledger
 
 import (
 	"runtime"
@@ -7,6 +7,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/budget/ledgertest"
 
 	"github.com/alicebob/miniredis/v2"
 	"pgregory.net/rapid"
@@ -17,30 +20,30 @@ const patient = 5 * time.Second
 
 func TestRedisKeepsTheContract(t *testing.T) {
 	s := startRedis(t)
-	testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
-		test(t, redisStage(t, RedisConfig{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient}))
+	ledgertest.Run(t, func(t *testing.T, test func(*testing.T, ledgertest.Stage)) {
+		test(t, redisStage(t, Config{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient}))
 	})
 }
 
 func TestRedisKeepsTheContractWhileItSetsSlicesAside(t *testing.T) {
 	s := startRedis(t)
-	testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
-		test(t, redisStage(t, RedisConfig{URL: s.url(), OnLoss: OnLossBounded, Timeout: patient}))
+	ledgertest.Run(t, func(t *testing.T, test func(*testing.T, ledgertest.Stage)) {
+		test(t, redisStage(t, Config{URL: s.url(), OnLoss: OnLossBounded, Timeout: patient}))
 	})
 }
 
 func TestRedisKeepsTheContractOverAFakeServer(t *testing.T) {
-	testLedger(t, func(t *testing.T, test func(*testing.T, stage)) {
+	ledgertest.Run(t, func(t *testing.T, test func(*testing.T, ledgertest.Stage)) {
 		s := miniredis.RunT(t)
-		test(t, redisStage(t, RedisConfig{URL: "redis://" + s.Addr(), OnLoss: OnLossClosed, Timeout: patient}))
+		test(t, redisStage(t, Config{URL: "redis://" + s.Addr(), OnLoss: OnLossClosed, Timeout: patient}))
 	})
 }
 
 func TestRedisAgreesWithTheModel(t *testing.T) {
 	s := startRedis(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		stage := redisStage(t, RedisConfig{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient})
-		runModel(rt, stage)
+		stage := redisStage(t, Config{URL: s.url(), OnLoss: OnLossClosed, Timeout: patient})
+		ledgertest.RunModel(rt, stage)
 	})
 }
 
@@ -48,8 +51,8 @@ func BenchmarkRedis(b *testing.B) {
 	s := startRedis(b)
 	for _, parallel := range []int{1, 8, 64} {
 		b.Run(strconv.Itoa(parallel)+" at once", func(b *testing.B) {
-			r := newReplica(b, RedisConfig{URL: s.url(), Prefix: "bench-" + NewID(), OnLoss: OnLossClosed, Timeout: patient})
-			limits := []Limit{userDay("ann", MaxLimit-1), globalDay(MaxLimit - 1)}
+			r := newReplica(b, Config{URL: s.url(), Prefix: "bench-" + budget.NewID(), OnLoss: OnLossClosed, Timeout: patient})
+			limits := []budget.Limit{userDay("ann", budget.MaxLimit-1), globalDay(budget.MaxLimit - 1)}
 			ctx := b.Context()
 			before, served := cpuTime(), s.scriptTime()
 			b.ReportAllocs()
@@ -57,7 +60,7 @@ func BenchmarkRedis(b *testing.B) {
 			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					held, err := r.Reserve(ctx, Hold{ID: NewID(), Amount: 100, Limits: limits})
+					held, err := r.Reserve(ctx, budget.Hold{ID: budget.NewID(), Amount: 100, Limits: limits})
 					if err == nil {
 						err = held.Settle(ctx, 1)
 					}
@@ -96,23 +99,23 @@ func (s *redisServer) scriptTime() time.Duration {
 
 func TestRedisReservesInOneRoundTrip(t *testing.T) {
 	s := startRedis(t)
-	r := newReplica(t, RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient})
-	r.freshFor = beatEvery
-	month, err := ParseWindow("month", nil)
+	r := newReplica(t, Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed, Timeout: patient})
+	r.freshFor = heartbeatEvery
+	month, err := budget.ParseWindow("month", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	limits := []Limit{userDay("ann", 1000*dollar), globalDay(1000 * dollar),
-		{Scope: ScopeUser, Subject: "ann", Window: month, Amount: 1000 * dollar, Hard: true}}
+	limits := []budget.Limit{userDay("ann", 1000*dollar), globalDay(1000 * dollar),
+		{Scope: budget.ScopeUser, Subject: "ann", Window: month, Amount: 1000 * dollar, Hard: true}}
 	reserve(t, r, cent, limits...)
-	r.beating.Lock() // no beats meanwhile
+	r.heartbeats.Lock() // no beats meanwhile
 	before := s.scripts()
 	for range 100 {
 		reserve(t, r, 0, limits...) // a look at what is known already
 		reserve(t, r, cent, limits...)
 	}
 	got := s.scripts() - before
-	r.beating.Unlock()
+	r.heartbeats.Unlock()
 	if got != 100 {
 		t.Errorf("100 reservations took %d calls of scripts", got)
 	}
@@ -134,13 +137,13 @@ func (s *redisServer) scripts() (calls int64) {
 
 func TestRedisSettlesAtOnceWhereAnotherMayBeRefused(t *testing.T) {
 	s := startRedis(t)
-	config := RedisConfig{URL: s.url(), Prefix: "test-" + NewID(), OnLoss: OnLossClosed, Timeout: patient}
+	config := Config{URL: s.url(), Prefix: "test-" + budget.NewID(), OnLoss: OnLossClosed, Timeout: patient}
 	a, b := newReplica(t, config), newReplica(t, config)
 	a.queue.linger = time.Hour
 	limit := userDay("ann", dollar)
 	settle(t, reserve(t, a, 60*cent, limit), cent)
 	eventually(t, 2*time.Second, "room for the next", func() bool {
-		_, err := b.Reserve(t.Context(), Hold{ID: NewID(), Amount: 60 * cent, Limits: []Limit{limit}})
+		_, err := b.Reserve(t.Context(), budget.Hold{ID: budget.NewID(), Amount: 60 * cent, Limits: []budget.Limit{limit}})
 		return err == nil
 	})
 	settle(t, reserve(t, a, cent, userDay("bob", dollar)), cent)
