@@ -19,8 +19,8 @@ const module = "github.com/inference-router/inference-router"
 // below it configuration and proxy, which stand on three leaves.
 var graph = map[string][]string{
 	"":                 {"internal/command"},
-	"internal/command": {"internal/config", "internal/rawjson", "internal/measure", "proxy", "proxy/upstream", "routing", "budget", "translate"},
-	"internal/config":  {"budget", "translate", "internal/rawjson"},
+	"internal/command": {"internal/config", "internal/rawjson", "internal/measure", "proxy", "proxy/upstream", "routing", "budget", "budget/redisledger", "internal/redisclient", "translate"},
+	"internal/config":  {"budget", "translate", "internal/rawjson", "internal/redisclient"},
 	"proxy":            {"translate", "routing", "budget", "internal/rawjson", "internal/measure"},
 	"proxy/upstream":   {"translate", "internal/rawjson"},
 	"translate":        {"internal/rawjson", "internal/measure"},
@@ -29,7 +29,11 @@ var graph = map[string][]string{
 	"routing":          {},
 	"budget":           {},
 
+	"budget/redisledger":   {"budget", "internal/redisclient"},
+	"internal/redisclient": {},
+
 	// Test support.
+	"budget/ledgertest":            {"budget"},
 	"internal/testkit":             {},
 	"proxy/conformance":            {"proxy/upstream/anthropictest", "proxy/upstream/bedrocktest"},
 	"proxy/upstream/anthropictest": {},
@@ -38,7 +42,7 @@ var graph = map[string][]string{
 
 // vendors are libraries that one place alone speaks to.
 var vendors = map[string][]string{
-	"github.com/redis/go-redis":   {"budget/redis", "routing/redis", "internal/config/redis.go"},
+	"github.com/redis/go-redis":   {"budget/redisledger/", "routing/redis", "internal/redisclient/"},
 	"github.com/aws/":             {"proxy/upstream/bedrock", "translate/bedrock"},
 	"github.com/labstack/echo":    {"proxy/"},
 	"github.com/goccy/go-yaml":    {"internal/config/"},

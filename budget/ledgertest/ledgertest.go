@@ -32,6 +32,7 @@ type Stage struct {
 	Advance func(time.Duration)
 }
 
+// Amounts that the tests count in.
 const (
 	Cent   budget.Nanodollars = 1e7
 	Dollar                    = 100 * Cent
@@ -72,10 +73,12 @@ func Run(t *testing.T, on func(t *testing.T, test func(*testing.T, Stage))) {
 	}
 }
 
+// UserDay is a hard budget of a user for a day.
 func UserDay(subject string, amount budget.Nanodollars) budget.Limit {
 	return budget.Limit{Scope: budget.ScopeUser, Subject: subject, Amount: amount, Hard: true}
 }
 
+// GlobalDay is a hard budget of everybody for a day.
 func GlobalDay(amount budget.Nanodollars) budget.Limit {
 	return budget.Limit{Scope: budget.ScopeGlobal, Amount: amount, Hard: true}
 }
@@ -101,6 +104,7 @@ func Refuse(t *testing.T, l Ledger, amount budget.Nanodollars, limits ...budget.
 	return exceeded
 }
 
+// Settle charges or fails the test.
 func Settle(t *testing.T, r *budget.Reservation, actual budget.Nanodollars) {
 	t.Helper()
 	if err := r.Settle(t.Context(), actual); err != nil {

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"time"
 
+	"github.com/inference-router/inference-router/budget/redisledger"
 	"github.com/inference-router/inference-router/internal/config"
+	"github.com/inference-router/inference-router/internal/redisclient"
 
-	"github.com/inference-router/inference-router/budget"
 	"github.com/inference-router/inference-router/routing"
 )
 

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/inference-router/inference-router/internal/config"
+	"github.com/inference-router/inference-router/internal/redisclient"
 	"github.com/inference-router/inference-router/internal/testkit"
 )
 

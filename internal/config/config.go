@@ -219,8 +219,8 @@ type Redis struct {
 	Username string           `yaml:"username"`
 	Password translate.Secret `yaml:"password"`
 	Prefix   string           `yaml:"prefix"`
-	OnLoss string           `yaml:"on_loss" oneof:"closed,bounded,open"`
-	Lease  Duration         `yaml:"lease"` // of reservations, also without Redis
+	OnLoss   string           `yaml:"on_loss" oneof:"closed,bounded,open"`
+	Lease    Duration         `yaml:"lease"` // of reservations, also without Redis
 	// PEM files, for rediss://: the authorities that Redis' certificate is
 	// checked with, instead of the system's, and the router's own certificate.
 	CAFile   string `yaml:"ca_file"`

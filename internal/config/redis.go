@@ -3,14 +3,8 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"net/url"
 	"os"
-
-	"github.com/redis/go-redis/v9"
-
-	"github.com/inference-router/inference-router/budget"
 )
 
 // TLS is what redis.ca_file, cert_file and key_file come to; nil without them.
@@ -43,4 +37,3 @@ func (r *Redis) TLS() (*tls.Config, error) {
 	}
 	return c, nil
 }
-

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/inference-router/inference-router/internal/redisclient"
 	"github.com/inference-router/inference-router/translate"
 )
 
