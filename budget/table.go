@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,7 +18,7 @@ const (
 	// PriceSource names where the built-in prices come from.
 	PriceSource = "pydantic/genai-prices"
 	// PriceDate is the day of their state.
-	PriceDate = "2026-08-21"
+	PriceDate = "2026-11-10"
 )
 
 //go:embed prices/prices.json
@@ -35,8 +36,9 @@ var priceTable []byte
 // profiles are understood; that of an application inference profile hides the
 // model.
 //
-// The table has one price per model and not, for instance, that of a priority
-// tier, of audio, or of a region with a surcharge.
+// A geography the table does not name is priced as a regional profile.
+// OpenRouter's ":free" models cost nothing. Prices of batch jobs and of images
+// as such are not in the table.
 func LookupPrice(provider, model string) (Price, bool) {
 	return LookupPriceAt(provider, model, time.Now())
 }
@@ -44,11 +46,16 @@ func LookupPrice(provider, model string) (Price, bool) {
 // LookupPriceAt is LookupPrice for another day. For days before PriceDate it
 // gives the price of that date; changes announced by then for later are known.
 func LookupPriceAt(provider, model string, at time.Time) (Price, bool) {
-	e, id := find(provider, model)
+	if provider == "openrouter" && strings.HasSuffix(strings.ToLower(model), ":free") {
+		return Price{Source: "free (OpenRouter's :free)"}, true
+	}
+	e, id, name := find(provider, model)
 	if e == nil {
 		return Price{}, false
 	}
-	return e.at(at, provider, id+"/"+e.ID), true
+	p := e.at(at, provider, id+"/"+e.ID)
+	p.Guess = !e.isNamed(name)
+	return p, true
 }
 
 // DearestPrice is for a model that LookupPrice does not know: no model of the
@@ -60,29 +67,22 @@ func DearestPrice(provider string) (Price, bool) {
 	if c == nil {
 		return Price{}, false
 	}
-	var dearest Rates
+	var dearest Price
 	now := time.Now()
 	for i := range c.Models {
-		p := c.Models[i].at(now, provider, "")
-		for _, r := range []Rates{p.short(), p.Long} {
-			dearest.Input = max(dearest.Input, r.Input)
-			dearest.Output = max(dearest.Output, r.Output)
-			dearest.CachedInput = max(dearest.CachedInput, r.CachedInput)
-			dearest.CacheWrite = max(dearest.CacheWrite, r.CacheWrite)
-			dearest.CacheWriteHour = max(dearest.CacheWriteHour, r.CacheWriteHour)
-		}
+		p := c.Models[i].at(now, provider, "").Highest()
+		top := p.short().atLeast(p.Long).atLeast(p.Longer)
+		dearest.set(dearest.short().atLeast(top))
+		dearest.PerSearch, dearest.PerRequest = max(dearest.PerSearch, p.PerSearch), max(dearest.PerRequest, p.PerRequest)
 	}
-	return Price{
-		Input: dearest.Input, Output: dearest.Output, CachedInput: dearest.CachedInput,
-		CacheWrite: dearest.CacheWrite, CacheWriteHour: dearest.CacheWriteHour,
-		Source: fmt.Sprintf("%s %s: model unknown, dearest of %s", PriceSource, PriceDate, id),
-	}, true
+	dearest.Source = fmt.Sprintf("%s %s: model unknown, dearest of %s", PriceSource, PriceDate, id)
+	return dearest, true
 }
 
 // ContextWindow is the most tokens a model takes, by the same table; 0 when
 // it does not say.
 func ContextWindow(provider, model string) int64 {
-	if e, _ := find(provider, model); e != nil {
+	if e, _, _ := find(provider, model); e != nil {
 		return e.Context
 	}
 	return 0
@@ -104,13 +104,13 @@ func tableID(provider string) string {
 	return ""
 }
 
-// find returns the entry of a model and the id of the catalogue it is in, nil
-// when there is none.
-func find(provider, model string) (e *entry, id string) {
+// find returns the entry of a model, the id of the catalogue it is in and the
+// name it was found by, nil when there is none.
+func find(provider, model string) (e *entry, id, name string) {
 	id = tableID(provider)
 	c := loadCatalogue(id)
 	if c == nil {
-		return nil, ""
+		return nil, "", ""
 	}
 	names := []string{model}
 	if provider == "bedrock" {
@@ -119,19 +119,21 @@ func find(provider, model string) (e *entry, id string) {
 	for _, name := range names {
 		name = strings.ToLower(name)
 		if e := c.find(name); e != nil {
-			return e, id
+			return e, id, name
 		}
 		for _, other := range c.Fallback {
 			if e := loadCatalogue(other).find(name); e != nil {
-				return e, other
+				return e, other, name
 			}
 		}
 	}
-	return nil, ""
+	return nil, "", ""
 }
 
-// geographies are the prefixes of Bedrock's cross-region inference profiles.
-var geographies = []string{"us.", "eu.", "apac.", "jp.", "au.", "us-gov.", "ca.", "global."}
+// geography is a Bedrock id of a cross-region inference profile, with any
+// geography before VENDOR.MODEL: us.anthropic.claude-…, us-gov., global., or one
+// that is yet to come. In deepseek.v3.2 there is none.
+var geography = regexp.MustCompile(`^[a-z]{2,8}(?:-[a-z]+)?\.([a-z][a-z0-9]{2,}\.)`)
 
 // bedrockNames lists what a Bedrock model may be called in the table, the best
 // first: as it is given, without its geography, and as a regional profile,
@@ -149,13 +151,7 @@ func bedrockNames(model string) []string {
 		}
 		model = id
 	}
-	bare := model
-	for _, g := range geographies {
-		if rest, ok := strings.CutPrefix(model, g); ok {
-			bare = rest
-			break
-		}
-	}
+	bare := geography.ReplaceAllString(model, "$1")
 	return []string{model, bare, "us." + bare}
 }
 
@@ -184,15 +180,24 @@ type entry struct {
 // listed is a price as the table has it, in US dollars per million tokens.
 type listed struct {
 	listedRates
-	Above int64        `json:"above"`
-	Long  *listedRates `json:"long"`
+	Steps []struct { // ascending, two at most
+		Above int64 `json:"above"`
+		listedRates
+	} `json:"steps"`
+	PerSearch  usd               `json:"per_search"`  // US dollars each
+	PerRequest usd               `json:"per_request"` // US dollars each
+	Tiers      map[string]listed `json:"tiers"`
 }
 
 type listedRates struct {
-	Input       *usd `json:"input"`
-	Output      *usd `json:"output"`
-	CachedInput *usd `json:"cached_input"`
-	CacheWrite  *usd `json:"cache_write"`
+	Input          *usd `json:"input"`
+	Output         *usd `json:"output"`
+	CachedInput    *usd `json:"cached_input"`
+	CacheWrite     *usd `json:"cache_write"`
+	CacheWriteHour *usd `json:"cache_write_1h"`
+	AudioInput     usd  `json:"audio_input"`
+	AudioOutput    usd  `json:"audio_output"`
+	CachedAudio    usd  `json:"cached_audio"`
 }
 
 // usd is a decimal of US dollars, held in nano-dollars.
@@ -214,6 +219,7 @@ type rule struct {
 	Regex      *pattern `json:"regex"`
 	Or         []rule   `json:"or"`
 	And        []rule   `json:"and"`
+	Not        *rule    `json:"not"`
 }
 
 type pattern struct{ *regexp.Regexp }
@@ -326,6 +332,8 @@ func (r *rule) matches(name string) bool {
 		return r.Regex.MatchString(name)
 	case len(r.Or) > 0:
 		return matchesAny(r.Or, name)
+	case r.Not != nil:
+		return !r.Not.matches(name)
 	}
 	for i := range r.And {
 		if !r.And[i].matches(name) {
@@ -344,28 +352,83 @@ func (e *entry) at(t time.Time, provider, name string) Price {
 			l = next.listed
 		}
 	}
-	rates := l.rates()
-	p := Price{
-		Input: rates.Input, Output: rates.Output, CachedInput: rates.CachedInput,
-		CacheWrite: rates.CacheWrite, CacheWriteHour: HourWrite(provider, e.ID, rates.Input),
-		Source: PriceSource + " " + PriceDate + ": " + name,
+	p := l.price(provider, e.ID)
+	p.Source = PriceSource + " " + PriceDate + ": " + name
+	if len(l.Tiers) > 0 {
+		tiers := make(map[string]Price, len(l.Tiers))
+		for tier, t := range l.Tiers {
+			q := t.price(provider, e.ID)
+			q.Source = p.Source + ", " + tier
+			tiers[tier] = q
+		}
+		p.Tiers = NewTiers(tiers)
 	}
-	if l.Long != nil {
-		p.LongAbove, p.Long = l.Above, l.Long.rates()
-		p.Long.CacheWriteHour = HourWrite(provider, e.ID, p.Long.Input)
+	return p
+}
+
+// price is the listed price without its tiers.
+func (l *listed) price(provider, id string) Price {
+	p := Price{PerSearch: int64(l.PerSearch), PerRequest: int64(l.PerRequest)}
+	p.set(l.rates(provider, id))
+	for i := range l.Steps {
+		s := &l.Steps[i]
+		if i == 0 {
+			p.LongAbove, p.Long = s.Above, s.rates(provider, id)
+		} else {
+			p.LongerAbove, p.Longer = s.Above, s.rates(provider, id)
+		}
 	}
 	return p
 }
 
 // rates fills in what is not listed: caches cost what other input does.
-func (l *listedRates) rates() Rates {
+func (l *listedRates) rates(provider, id string) Rates {
 	input := int64(*l.Input)
-	r := Rates{Input: input, Output: int64(*l.Output), CachedInput: input, CacheWrite: input}
+	r := Rates{Input: input, Output: int64(*l.Output), CachedInput: input, CacheWrite: input,
+		CacheWriteHour: HourWrite(provider, id, input),
+		AudioInput:     int64(l.AudioInput), AudioOutput: int64(l.AudioOutput), CachedAudio: int64(l.CachedAudio)}
 	if l.CachedInput != nil {
 		r.CachedInput = int64(*l.CachedInput)
 	}
 	if l.CacheWrite != nil {
 		r.CacheWrite = int64(*l.CacheWrite)
 	}
+	if l.CacheWriteHour != nil {
+		r.CacheWriteHour = int64(*l.CacheWriteHour)
+	}
 	return r
+}
+
+// edition is what providers append to a model's name without making it another
+// model: a date, a revision, "latest".
+var edition = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:[-@](?:latest|preview|default|\d{8}|\d{4}-\d{2}-\d{2}|\d{2}-\d{4}|\d{2}-\d{2}|\d{4}|\d{3}|v\d+)|:\d+k?)*$`)
+})
+
+// isNamed reports whether name, in lower case, is one of the entry's own, with
+// or without an edition, and not only one that begins like it.
+func (e *entry) isNamed(name string) bool {
+	is := func(known string) bool {
+		rest, ok := strings.CutPrefix(name, strings.ToLower(known))
+		return ok && edition().MatchString(rest)
+	}
+	return is(e.ID) || slices.ContainsFunc(e.Equals, is) || slices.ContainsFunc(e.Match, func(r rule) bool { return r.names(name) })
+}
+
+// names reports whether the rule holds name by more than its beginning.
+func (r *rule) names(name string) bool {
+	switch {
+	case r.StartsWith != "" || r.Contains != "":
+		at := strings.Index(name, r.StartsWith+r.Contains)
+		return at >= 0 && edition().MatchString(name[at+len(r.StartsWith+r.Contains):])
+	case r.Regex != nil:
+		return strings.HasSuffix(r.Regex.String(), "$") && r.matches(name)
+	case len(r.Or) > 0:
+		return slices.ContainsFunc(r.Or, func(r rule) bool { return r.names(name) })
+	case len(r.And) > 0:
+		return slices.ContainsFunc(r.And, func(r rule) bool { return r.names(name) })
+	case r.Not != nil:
+		return false
+	}
+	return r.matches(name)
 }

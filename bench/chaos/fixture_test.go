@@ -56,7 +56,7 @@ const (
 
 // testCost is what an answer of model a costs.
 func testCost() budget.Nanodollars {
-	return models["a"].price.Cost(budget.Tokens{Input: testInput / bytesPerToken, Output: testTokens})
+	return models["a"].price.Cost(budget.Usage{Input: testInput / bytesPerToken, Output: testTokens})
 }
 
 // router starts one more router. redis is its address, "" for the server's own.

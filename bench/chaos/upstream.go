@@ -137,13 +137,13 @@ func (c *call) worst() budget.Nanodollars { return c.m.price.WorstCase(c.q.input
 
 // cost is what so many tokens of output cost, and the prompt.
 func (c *call) cost(output int64) budget.Nanodollars {
-	return c.m.price.Cost(budget.Tokens{Input: c.promptTokens(), Output: output})
+	return c.m.price.Cost(budget.Usage{Input: c.promptTokens(), Output: output})
 }
 
 // bound is what the router charges when it was not told the usage: no token
 // has less than a byte.
 func (c *call) bound(delivered int64) budget.Nanodollars {
-	return min(c.worst(), c.m.price.Cost(budget.Tokens{Input: c.q.input, Output: delivered}))
+	return min(c.worst(), c.m.price.Cost(budget.Usage{Input: c.q.input, Output: delivered}))
 }
 
 func (c *call) promptTokens() int64 { return c.q.input / bytesPerToken }

@@ -1,12 +1,12 @@
 // Command gen makes the embedded price table from the data file of
 // github.com/pydantic/genai-prices (prices/data.json there). To refresh it:
 //
-//	go run ./budget/prices/gen -in data.json -date 2026-08-21 -out budget/prices/prices.json
+//	go run ./budget/prices/gen -in data.json -date 2026-11-10 -out budget/prices/prices.json
 //
 // where -date is the day of the file's state. The table holds the prices valid
 // on that day and the changes announced for later days; what went before is
 // left out, as are providers the router has no name for and fields it does not
-// use. Where a price depends on the time of day the dearest is taken. Models
+// use, such as prices of batch jobs. Where a price depends on the time of day the dearest is taken. Models
 // are left out, with a note on standard error, when their price is not one of
 // tokens or lacks a part that a chat would be charged for.
 package main
@@ -24,7 +24,7 @@ import (
 )
 
 // providers are the ids, in the data file, of those the router has a name for.
-var providers = []string{"anthropic", "aws", "azure", "deepseek", "fireworks", "google", "groq", "mistral",
+var providers = []string{"anthropic", "aws", "azure", "deepseek", "fireworks", "google", "groq", "mistral", "moonshotai",
 	"openai", "openrouter", "together", "x-ai"}
 
 func main() {
@@ -75,10 +75,11 @@ type source struct {
 	ID       string   `json:"id"`
 	Fallback []string `json:"fallback_model_providers"`
 	Models   []struct {
-		ID      string          `json:"id"`
-		Match   rule            `json:"match"`
-		Context int64           `json:"context_window"`
-		Prices  json.RawMessage `json:"prices"`
+		ID       string          `json:"id"`
+		Match    rule            `json:"match"`
+		Context  int64           `json:"context_window"`
+		Prices   json.RawMessage `json:"prices"`
+		Variants []variant       `json:"price_variants"`
 	} `json:"models"`
 }
 
@@ -105,15 +106,27 @@ type change struct {
 // price is in US dollars per million tokens.
 type price struct {
 	rates
-	Above int64  `json:"above,omitempty"`
-	Long  *rates `json:"long,omitempty"`
+	Steps      []step           `json:"steps,omitempty"` // ascending
+	PerSearch  json.Number      `json:"per_search,omitempty"`
+	PerRequest json.Number      `json:"per_request,omitempty"`
+	Tiers      map[string]price `json:"tiers,omitempty"` // by service tier
+}
+
+// step holds the rates of requests with more than so many input tokens.
+type step struct {
+	Above int64 `json:"above"`
+	rates
 }
 
 type rates struct {
-	Input       json.Number `json:"input"`
-	Output      json.Number `json:"output"`
-	CachedInput json.Number `json:"cached_input,omitempty"`
-	CacheWrite  json.Number `json:"cache_write,omitempty"`
+	Input          json.Number `json:"input"`
+	Output         json.Number `json:"output"`
+	CachedInput    json.Number `json:"cached_input,omitempty"`
+	CacheWrite     json.Number `json:"cache_write,omitempty"`
+	CacheWriteHour json.Number `json:"cache_write_1h,omitempty"`
+	AudioInput     json.Number `json:"audio_input,omitempty"`
+	AudioOutput    json.Number `json:"audio_output,omitempty"`
+	CachedAudio    json.Number `json:"cached_audio,omitempty"`
 }
 
 type rule struct {
@@ -124,6 +137,7 @@ type rule struct {
 	Regex      string `json:"regex,omitempty"`
 	Or         []rule `json:"or,omitempty"`
 	And        []rule `json:"and,omitempty"`
+	Not        *rule  `json:"not,omitempty"`
 }
 
 func compile(s source, date string) (provider, error) {
@@ -133,7 +147,7 @@ func compile(s source, date string) (provider, error) {
 		if err := compiled.match(m.Match); err != nil {
 			return p, fmt.Errorf("%s/%s: %w", s.ID, m.ID, err)
 		}
-		reason, err := compiled.prices(m.Prices, date)
+		reason, err := compiled.prices(m.Prices, m.Variants, date)
 		if err != nil {
 			return p, fmt.Errorf("%s/%s: %w", s.ID, m.ID, err)
 		}
@@ -166,10 +180,20 @@ func (m *model) match(r rule) error {
 	return nil
 }
 
+// escape finds what means something else in lower case, such as \D.
+var escape = regexp.MustCompile(`\\[A-Z]`)
+
 // lowerCase prepares a rule for names in lower case.
 func lowerCase(r rule) (rule, error) {
-	if r.Regex != strings.ToLower(r.Regex) {
-		return r, fmt.Errorf("regex %q with capital letters", r.Regex)
+	if escape.MatchString(r.Regex) {
+		return r, fmt.Errorf("regex %q with an escaped capital letter", r.Regex)
+	}
+	r.Regex = strings.ToLower(r.Regex)
+	if rest, ok := strings.CutPrefix(r.Regex, "^(?!.*"); ok && strings.HasSuffix(rest, ")") {
+		// Go has no lookahead. This one, at the start and nothing after it,
+		// says that the rest is nowhere in the name.
+		inner, err := lowerCase(rule{Regex: strings.TrimSuffix(rest, ")")})
+		return rule{Not: &inner}, err
 	}
 	if _, err := regexp.Compile(r.Regex); err != nil {
 		return r, err
