@@ -59,6 +59,9 @@ type Head struct {
 	RequestID string   // the provider's id of this call
 	Dropped   []string // request fields that had to be dropped, in the request's order
 	Created   int64    // unix seconds
+	// Header are the answer's headers that concern the client: how much of its
+	// rate limits is left, and how long the provider took. Canonical names.
+	Header map[string][]string
 }
 
 // Event is one server-sent event, or a piece of one.

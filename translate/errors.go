@@ -3,10 +3,13 @@ package translate
 import (
 	"bytes"
 	"fmt"
+	"html"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/tidwall/gjson"
 )
@@ -57,7 +60,43 @@ type UpstreamError struct {
 	ContentType string
 	// Billed says what the provider may charge for the call.
 	Billed Billed
-	Err    error // the cause, for our log; never shown to the client
+	Words  string // the upstream's own words, for our log; see Cause
+	Err    error  // the cause, for our log; never shown to the client
+}
+
+// Cause is why the call failed, for the operator: the upstream's status and its
+// own words, or what became of the connection. Secrets and addresses are
+// masked; it is at most 300 bytes long and one line.
+func (e *UpstreamError) Cause() string {
+	words := e.Words
+	if words == "" && e.Err != nil {
+		words = e.Err.Error()
+	}
+	words = OwnWords(words)
+	if e.Status == 0 {
+		return words
+	}
+	return strings.TrimSpace(strconv.Itoa(e.Status) + " " + words)
+}
+
+// masked is what words of an upstream, or of the network, may say of us.
+var masked = regexp.MustCompile(private.String() +
+	`|(?i:\bbearer\s+)\S+|\b(?:sk|pk|gsk|xai|rk|hf|key|AIza)[-_]?[\w*-]{12,}|\b[\w-]{40,}\b` +
+	`|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\[[0-9a-fA-F:]{3,}\](?::\d+)?`)
+
+// maxWords bounds an upstream's own words in our log, in bytes.
+const maxWords = 300
+
+// OwnWords is text as the log may have it: masked, one line, at most 300 bytes.
+func OwnWords(text string) string {
+	text = masked.ReplaceAllString(text[:min(len(text), 16*maxWords)], "[hidden]")
+	text = strings.ToValidUTF8(strings.Join(strings.FieldsFunc(text, func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r)
+	}), " "), "")
+	if len(text) > maxWords {
+		text = strings.ToValidUTF8(text[:maxWords-len("…")], "") + "…"
+	}
+	return text
 }
 
 // Billed is what a failed call may have cost, by what was seen of it.
@@ -85,13 +124,45 @@ func (e *UpstreamError) Unwrap() error { return e.Err }
 // speak of our account or network, only the kind is told.
 func OpenAIError(status int, retryAfter time.Duration, contentType string, body []byte) *UpstreamError {
 	d := readErrorDetail(body)
+	if !d.json && d.Message == "" {
+		d.Message = plainText(contentType, body)
+	}
 	e := d.upstreamError(status)
-	e.Status, e.RetryAfter = status, retryAfter
-	if (e.Kind == KindInvalid || e.Kind == KindNotFound) && d.json {
+	e.Status, e.RetryAfter, e.Words = status, max(retryAfter, d.wait), d.words(body)
+	switch {
+	case e.Kind == KindInvalid && status == 500:
+		e.Status = 400 // their server did not fail: it does not do such a thing
+	case (e.Kind == KindInvalid || e.Kind == KindNotFound) && d.json:
 		e.Body, e.ContentType = body, contentType
 	}
 	return e
 }
+
+// words are what the upstream says of its failure.
+func (d errorDetail) words(body []byte) string {
+	if d.Message == "" {
+		return string(body)
+	}
+	return strings.TrimSpace(strings.Join([]string{d.Type, d.Code, d.Message}, " "))
+}
+
+// plainText is what an error says that is no JSON: its text, without an HTML
+// page's markup.
+func plainText(contentType string, body []byte) string {
+	text := string(body[:min(len(body), 16<<10)])
+	if media, _, _ := strings.Cut(contentType, ";"); strings.HasSuffix(strings.ToLower(strings.TrimSpace(media)), "html") ||
+		strings.HasPrefix(strings.TrimSpace(text), "<") {
+		text = html.UnescapeString(markup.ReplaceAllString(text, " "))
+	}
+	text = private.ReplaceAllString(strings.Join(strings.Fields(strings.ToValidUTF8(text, "")), " "), "[hidden]")
+	if len(text) > maxMessage {
+		text = strings.ToValidUTF8(text[:maxMessage], "") + "…"
+	}
+	return text
+}
+
+// markup is what stands between the words of an HTML page.
+var markup = regexp.MustCompile(`(?is)<(script|style|head)\b.*?</(script|style|head)\s*>|<[^>]*>`)
 
 // inBandError is an error that came where an answer was due. whole is the JSON
 // object around it.
@@ -102,6 +173,7 @@ func inBandError(detail, whole []byte) *UpstreamError {
 		status = d.statusByName()
 	}
 	e := d.upstreamError(status)
+	e.Words, e.RetryAfter = d.words(whole), d.wait
 	if e.Kind == KindInvalid {
 		e.Status = status
 		e.Body, e.ContentType = bytes.Clone(whole), "application/json"
@@ -112,7 +184,8 @@ func inBandError(detail, whole []byte) *UpstreamError {
 // errorDetail is the inside of an error object.
 type errorDetail struct {
 	Message, Type, Param, Code string
-	json                       bool // it came as a JSON object
+	json                       bool          // it came as a JSON object
+	wait                       time.Duration // until the next try is worth it; 0 when it does not say
 }
 
 // readErrorDetail finds the error in a body: {"error":{…}}, {"error":"…"}, or
@@ -135,7 +208,11 @@ func readErrorDetail(body []byte) (d errorDetail) {
 		d.Message = root.Str
 		return d
 	}
+	d.wait = waitIn(root)
 	d.Message = root.Get("message").String()
+	if d.Message == "" {
+		d.Message = firstString(root, "detail", "error_description", "msg", "title")
+	}
 	d.Type = root.Get("type").String()
 	d.Param = root.Get("param").String()
 	if d.Code = root.Get("code").String(); !isErrorCode(d.Code) {
@@ -145,6 +222,36 @@ func readErrorDetail(body []byte) (d errorDetail) {
 		d.Type = root.Get("status").String()
 	}
 	return d
+}
+
+// firstString is the first of an object's members that is a string.
+func firstString(root gjson.Result, names ...string) string {
+	for _, name := range names {
+		if v := root.Get(name); v.Type == gjson.String {
+			return v.Str
+		}
+	}
+	return ""
+}
+
+// tryAgain is how OpenAI and Groq say in words how long to wait.
+var tryAgain = regexp.MustCompile(`(?i)(?:try again|retry) (?:in|after) ((?:[0-9.]+(?:ms|s|m|h))+)`)
+
+// waitIn is how long an error's body asks to wait: Google's RetryInfo, a member
+// retry_after in seconds, or words. 0 when it says nothing of it.
+func waitIn(root gjson.Result) (wait time.Duration) {
+	for _, detail := range root.Get("details").Array() {
+		if strings.HasSuffix(detail.Get("@type").Str, "google.rpc.RetryInfo") {
+			wait, _ = time.ParseDuration(detail.Get("retryDelay").Str)
+		}
+	}
+	if seconds := root.Get("retry_after"); wait == 0 && seconds.Type == gjson.Number {
+		wait = time.Duration(min(seconds.Num, 3600) * float64(time.Second))
+	}
+	if said := tryAgain.FindStringSubmatch(root.Get("message").Str); wait == 0 && said != nil {
+		wait, _ = time.ParseDuration(said[1])
+	}
+	return max(wait, 0)
 }
 
 // isErrorCode doubts codes that would make a log line long or odd.
@@ -212,6 +319,21 @@ func (d errorDetail) upstreamError(status int) *UpstreamError {
 	}
 }
 
+// notSupported reports whether a server says that it does not do what the
+// request asks for, whatever status it has for that.
+func (d errorDetail) notSupported() bool {
+	if d.has("not_supported", "unsupported", "not_implemented", "notimplemented", "unsupported_parameter", "unimplemented") {
+		return true
+	}
+	low := strings.ToLower(d.Message)
+	for _, says := range []string{"not supported", "unsupported", "does not support", "doesn't support", "not implemented", "not yet supported"} {
+		if strings.Contains(low, says) {
+			return true
+		}
+	}
+	return false
+}
+
 func (d errorDetail) kind(status int) Kind {
 	switch {
 	case status >= 300 && status < 400:
@@ -222,7 +344,7 @@ func (d errorDetail) kind(status int) Kind {
 		return KindAuth
 	case status == 404, status == 410, d.has("model_not_found", "model_decommissioned"):
 		return KindNotFound
-	case status == 400, status == 413, status == 422:
+	case status == 400, status == 413, status == 422, status == 501, status == 500 && d.notSupported():
 		return KindInvalid
 	case status == 429:
 		return KindRateLimited

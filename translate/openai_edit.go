@@ -15,8 +15,13 @@ type Edit struct {
 	Model string // replaces model; "" keeps it
 	// MaxTokens, when above 0, sets the output limit: in the client's own
 	// field when it named one, else in LimitField.
-	MaxTokens  int64
-	LimitField string // max_tokens, which is the default, or max_completion_tokens
+	MaxTokens int64
+	// LimitField is the field in which the upstream reads an output limit:
+	// max_tokens, which is the default, or max_completion_tokens. A limit that
+	// the client named in the other one stands in both, unless the upstream
+	// reads either (LimitEither) or refuses the other (LimitAlone).
+	LimitField              string
+	LimitEither, LimitAlone bool
 	// AskUsage sets stream_options.include_usage on a stream.
 	AskUsage bool
 	// NoStreamOptions takes stream_options out, for upstreams that refuse it.
@@ -26,6 +31,8 @@ type Edit struct {
 	// Set replaces request fields, Default fills in absent ones: top-level
 	// names with their JSON values.
 	Set, Default map[string]string
+	// Drop are request fields that the upstream never gets.
+	Drop []string
 }
 
 // change is one member's new value; an empty one takes the member out.
@@ -86,6 +93,9 @@ func (c *changes) edit(e Edit) {
 		c.add("usage", "")
 	}
 	c.limit(e)
+	for _, name := range e.Drop {
+		c.add(name, "")
+	}
 	for _, name := range sortedNames(e.Set) {
 		if !isLimit(name) {
 			c.add(name, e.Set[name])
@@ -96,6 +106,39 @@ func (c *changes) edit(e Edit) {
 			c.add(name, e.Default[name])
 		}
 	}
+	if raw := r.Raw("metadata"); raw != nil {
+		if rest, ours := withoutOurs(raw); ours {
+			c.add("metadata", rest)
+		}
+	}
+}
+
+// withoutOurs is a request's metadata without the members that are ours; ""
+// when they were all there was. It reports false when there are none.
+func withoutOurs(raw []byte) (rest string, ours bool) {
+	if raw[0] != '{' {
+		return "", false
+	}
+	s := scanner{b: raw, maxDepth: maxRequestDepth}
+	kept := []byte{'{'}
+	for more := s.open('{'); more; more = s.more('}') {
+		s.next()
+		from := s.i
+		name := string(s.bytes(s.key()))
+		s.skip()
+		if name == "user_id" || name == "budget_usd" {
+			ours = true
+			continue
+		}
+		if len(kept) > 1 {
+			kept = append(kept, ',')
+		}
+		kept = append(kept, raw[from:s.i]...)
+	}
+	if len(kept) == 1 {
+		return "", ours
+	}
+	return string(append(kept, '}')), ours
 }
 
 // sortedNames are the names whose values are JSON, in a fixed order.
@@ -123,20 +166,35 @@ func (c *changes) limit(e Edit) {
 	if limit == 0 {
 		return
 	}
-	named := false
+	if !isLimit(name) {
+		name = fieldNames[fieldMaxTokens]
+	}
+	reads := name
+	if isLimit(e.LimitField) {
+		reads = e.LimitField
+	}
+	named, read := false, false
 	for _, f := range limitFields {
-		if n, ok := c.r.limit(f); ok {
-			named = true
+		n, ok := c.r.limit(f)
+		switch {
+		case !ok:
+		case e.LimitAlone && fieldNames[f] != reads:
+			c.add(fieldNames[f], "")
+		default:
+			named, read = true, read || fieldNames[f] == reads
 			if n != limit {
 				c.add(fieldNames[f], strconv.FormatInt(limit, 10))
 			}
 		}
 	}
-	if !named {
-		if !isLimit(name) {
-			name = fieldNames[fieldMaxTokens]
-		}
+	switch {
+	case !named && e.LimitAlone:
+		c.add(reads, strconv.FormatInt(limit, 10))
+	case !named:
 		c.add(name, strconv.FormatInt(limit, 10))
+	}
+	if !read && isLimit(e.LimitField) && !e.LimitEither {
+		c.add(reads, strconv.FormatInt(limit, 10))
 	}
 }
 

@@ -11,6 +11,7 @@ type OpenAIOptions struct {
 	// others: the client did not ask for them, we did.
 	HideUsage bool
 	RequestID string // the provider's id of the call
+	Header    map[string][]string
 }
 
 // FromOpenAI passes on a streamed answer event by event, as it came, and reads
@@ -19,7 +20,7 @@ type OpenAIOptions struct {
 func FromOpenAI(events iter.Seq2[Event, error], o OpenAIOptions) Chunks {
 	return func(yield func(Chunk, error) bool) {
 		s := openAIStream{hideUsage: o.HideUsage}
-		head := &Head{RequestID: o.RequestID}
+		head := &Head{RequestID: o.RequestID, Header: o.Header}
 		for e, err := range events {
 			if err != nil {
 				yield(Chunk{}, err)
@@ -110,7 +111,7 @@ func (s *openAIStream) piece(e Event) Chunk {
 
 // withoutUsage takes out of a chunk what the client did not ask for.
 func (s *openAIStream) withoutUsage(data []byte, a answer) []byte {
-	if a.choices == 0 && a.usage != nil {
+	if a.choices <= 0 && a.usage != nil { // some leave out the empty list
 		return nil
 	}
 	if a.nullTo == 0 {

@@ -75,6 +75,8 @@ func TestFromOpenAIHidesUsageThatTheClientDidNotAskFor(t *testing.T) {
 		{"null usage at the start", `{ "usage":null,"choices":[]}`, `{ "choices":[]}`},
 		{"null usage alone", `{"usage":null}`, `{}`},
 		{"the usage chunk", usage, ""},
+		{"the usage chunk without choices", `{"id":"c","usage":{"prompt_tokens":1,"completion_tokens":1}}`, ""},
+		{"the usage chunk with null choices", `{"id":"c","choices":null,"usage":{"prompt_tokens":1,"completion_tokens":1}}`, ""},
 		{"usage beside choices", `{"choices":[{"delta":{}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`, `{"choices":[{"delta":{}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`},
 		{"usage inside a choice", `{"choices":[{"delta":{"usage":null}}]}`, `{"choices":[{"delta":{"usage":null}}]}`},
 		{"no usage", stop, stop},
@@ -467,5 +469,60 @@ func TestPassingAChunkOnAllocatesNothing(t *testing.T) {
 	next()
 	if got := testing.AllocsPerRun(100, func() { next() }); got != 0 {
 		t.Errorf("%v allocations a chunk, want none", got)
+	}
+}
+
+func TestOpenAIErrorInPlainText(t *testing.T) {
+	for _, c := range []struct {
+		name, contentType, body string
+		status, want            int
+		message                 string
+	}{
+		{"text", "text/plain", "Bad request: no\n", 400, 400, "Bad request: no"},
+		{"HTML", "text/html; charset=utf-8", "<html><head><title>x</title></head><body><h1>400 Bad&nbsp;Request</h1><p>No such &lt;field&gt;</p></body></html>", 400, 400, "400 Bad Request No such <field>"},
+		{"an address is hidden", "", "see http://10.1.2.3:80/x?key=1", 422, 422, "see [hidden]"},
+		{"FastAPI", "application/json", `{"detail":"no such field"}`, 400, 400, "no such field"},
+		{"not implemented", "text/plain", "Not Implemented", 501, 501, "Not Implemented"},
+		{"a 500 that means no", "application/json", `{"error":{"message":"audio is not supported by this model","type":"server_error"}}`, 500, 400, "audio is not supported by this model"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := OpenAIError(c.status, 0, c.contentType, []byte(c.body))
+			if e.Kind != KindInvalid || e.Status != c.want || e.Message != c.message {
+				t.Errorf("got %s %d %q", e.Kind, e.Status, e.Message)
+			}
+		})
+	}
+	if e := OpenAIError(500, 0, "application/json", []byte(`{"error":{"message":"context size exceeded"}}`)); e.Kind != KindServer || e.Cause() != "500 context size exceeded" {
+		t.Errorf("got %s, %q", e.Kind, e.Cause())
+	}
+}
+
+func TestCausesHideSecretsAndAddresses(t *testing.T) {
+	for text, want := range map[string]string{
+		"Incorrect API key provided: sk-proj-abcdefghijkl1234.": "401 Incorrect API key provided: [hidden].",
+		"dial tcp 10.0.0.1:443: connect: refused":               "401 dial tcp [hidden]: connect: refused",
+		"dial tcp [fd00::1]:443: refused":                       "401 dial tcp [hidden]: refused",
+		"Authorization: Bearer abc.def":                         "401 Authorization: [hidden]",
+		"two\nlines\t\x1b[31mred":                               "401 two lines [31mred",
+		strings.Repeat("é", 400):                                "401 " + strings.Repeat("é", 148) + "…",
+	} {
+		if got := (&UpstreamError{Status: 401, Words: text}).Cause(); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestOpenAIErrorReadsHowLongToWait(t *testing.T) {
+	for body, want := range map[string]time.Duration{
+		`{"error":{"message":"Rate limit reached. Please try again in 6.5s."}}`: 6500 * time.Millisecond,
+		`{"error":{"message":"try again in 1m2s"}}`:                             62 * time.Second,
+		`[{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"34.07s"}]}}]`: 34070 * time.Millisecond,
+		`{"error":{"message":"slow","retry_after":3}}`: 3 * time.Second,
+		`{"error":{"message":"slow down"}}`:            0,
+		`{"error":{"code":429,"details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"-34s"}],"status":"RESOURCE_EXHAUSTED"}}`: 0,
+	} {
+		if e := OpenAIError(429, 0, "application/json", []byte(body)); e.RetryAfter != want {
+			t.Errorf("%s: got %v, want %v", body, e.RetryAfter, want)
+		}
 	}
 }
