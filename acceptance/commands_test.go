@@ -53,12 +53,12 @@ func TestContract1_CheckShowsPricesAndWhereTheyComeFrom(t *testing.T) {
 tiers:
   fast: [{provider: groq, model: llama-3.3-70b-versatile, api_key: k}]
   own: [{provider: vllm, model: m, price: {input: 0.5, output: 1.25}}]
-  unknown: [{provider: vllm, model: guess}]
+  unknown: [{provider: nvidia, model: guess, api_key: k}]
 `}, nil, "check")
 	if o.code != 0 {
 		t.Fatalf("exit %d: %s", o.code, o.err)
 	}
-	for _, want := range []string{`groq/llama-3.3-70b-versatile +\S+ +\S+`, `vllm/m +0\.50 +1\.25 .*config`, `vllm/guess .*guess`, `warning: config.yaml:5:\d+: tiers.unknown\[0\]`} {
+	for _, want := range []string{`groq/llama-3.3-70b-versatile +\S+ +\S+`, `vllm/m +0\.50 +1\.25 .*config`, `nvidia/guess .*guess`, `warning: config.yaml:5:\d+: tiers.unknown\[0\]`} {
 		if !regexp.MustCompile(want).MatchString(o.out) {
 			t.Errorf("check does not print %s:\n%s", want, o.out)
 		}

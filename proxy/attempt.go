@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/inference-router/inference-router/budget"
@@ -89,7 +90,8 @@ func (s *Server) consume(ctx, call context.Context, j *journey, a *attempt, watc
 		case err != nil:
 			return err
 		case chunk.Comment && a.ttft == 0:
-			continue // nothing is sent before the first event
+			watch.touch() // a sign of life, but nothing is sent before the first event
+			continue
 		case len(chunk.Data) > 0 && !chunk.Comment && chunk.Whole == j.request.Stream:
 			return &translate.UpstreamError{Kind: translate.KindBadResponse, Billed: translate.BilledUnknown,
 				Message: "the upstream streamed an answer that was wanted whole, or the other way round"}
@@ -134,7 +136,8 @@ func (j *journey) requestFor(a *attempt) (*translate.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := translate.Edit{Model: d.Model, LimitField: d.LimitField, AskUsage: r.Stream, KeepUsageField: d.KeepUsage, Set: d.Set, Default: d.Default}
+	e := translate.Edit{Model: d.Model, LimitField: d.LimitField, LimitEither: d.LimitEither, AskUsage: r.Stream, KeepUsageField: d.KeepUsage,
+		Set: d.Set, Default: d.Default, Drop: j.dropsAt(d)}
 	if over := r.MaxTokens == 0 || r.MaxTokens > a.output; over && (j.purse.hard || d.capped > 0) {
 		e.MaxTokens = a.output
 	}
@@ -236,13 +239,23 @@ func (s *Server) account(j *journey, a *attempt, err error) {
 			outcome = "invalid_request"
 		}
 	}
-	j.record.Attempts = append(j.record.Attempts, AttemptRecord{
-		Upstream: a.deployment.Name, Outcome: outcome, Status: status, LatencyMS: millis(took), Cost: USD(cost), tier: a.deployment.tier,
-	})
+	record := AttemptRecord{Upstream: a.deployment.Name, Outcome: outcome, Status: status, LatencyMS: millis(took), Cost: USD(cost), tier: a.deployment.tier}
+	var failed *translate.UpstreamError
+	if errors.As(err, &failed) {
+		record.Cause = failed.Cause()
+		logFailure(j, &record)
+	}
+	j.record.Attempts = append(j.record.Attempts, record)
 	if err == nil || a.ttft > 0 {
 		j.record.TTFTMS = millis(a.ttft)
 	}
 	s.metrics.call(a.deployment, outcome, tokens, cost, took, a.ttft)
+}
+
+// logFailure writes why an attempt failed, for the operator.
+func logFailure(j *journey, a *AttemptRecord) {
+	j.now.Log.Warn("upstream failed", slog.String("request_id", j.record.RequestID), slog.String("upstream", a.Upstream),
+		slog.String("outcome", a.Outcome), slog.Int("status", a.Status), slog.String("cause", a.Cause))
 }
 
 // charge is what the attempt cost, by what was seen of it: reported usage
@@ -326,6 +339,10 @@ func judge(e *translate.UpstreamError) (routing.Result, time.Duration) {
 		return routing.ResultMisconfigured, 0
 	case translate.KindTimeout:
 		return routing.ResultSlow, 0
+	case translate.KindOverloaded:
+		if e.RetryAfter > 0 { // it says itself how long to leave it alone
+			return routing.ResultLimited, e.RetryAfter
+		}
 	case translate.KindInvalid:
 		return routing.ResultNeutral, 0
 	}

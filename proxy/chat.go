@@ -166,31 +166,38 @@ func readError(err error) error {
 // follow tries the decision's targets in turn, until one answers, the client's
 // own mistake shows, or something was written.
 func (s *Server) follow(ctx context.Context, j *journey, out sink) error {
-	var failed []error
 	attempts := 0
 	for i, target := range j.decision.Plan {
 		d := j.now.deployments[target.Deployment]
 		last := i == len(j.decision.Plan)-1 && attempts == 0
-		if attempts == j.now.Retries.MaxAttempts || !j.now.Router.Acquire(d.Name, last) {
+		if attempts == j.now.Retries.MaxAttempts || !j.failures.holds(d) || !j.now.Router.Acquire(d.Name, last) {
 			continue
 		}
 		s.retries.earn(d.Name, j.now.Retries.Budget)
-		for repeats := 0; ; repeats++ {
+		for repeats := 0; ; {
 			if j.purse.cover(ctx, d) != nil {
 				j.now.Router.Observe(routing.Outcome{Tier: d.tier, Deployment: d.Name, Result: routing.ResultNeutral})
 				break // this attempt cannot be paid for; a cheaper one may
 			}
 			attempts++
 			err := s.attempt(ctx, j, d, target.Fallback, out)
-			if err == nil || out.begun() || !goesOn(err, j.now.Retries) {
+			if err == nil || out.begun() {
 				return err
 			}
-			failed = append(failed, err)
+			switch j.failures.note(j, d, err) {
+			case giveUp:
+				return err
+			case again:
+				if j.now.Router.Acquire(d.Name, false) {
+					continue
+				}
+			}
 			alone := len(j.decision.Plan) == 1 && repeats < 2 && attempts < j.now.Retries.MaxAttempts
 			if !alone || !repeatable(err) || !s.retries.spend(d.Name) || !pause(ctx, repeats) || !j.now.Router.Acquire(d.Name, false) {
 				break
 			}
+			repeats++
 		}
 	}
-	return j.explain(failed)
+	return j.explain(j.failures.all)
 }

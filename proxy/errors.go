@@ -136,7 +136,7 @@ func describeUpstream(e *translate.UpstreamError) *refusal {
 	r := &refusal{Status: http.StatusBadGateway, Type: typeAPI, Code: "upstream_error", NoRetry: true, Message: e.Message}
 	switch e.Kind {
 	case translate.KindInvalid:
-		r.Status, r.Type, r.Code, r.Param, r.NoRetry = e.Status, typeInvalid, "", e.Param, false
+		r.Status, r.Type, r.Code, r.Param, r.NoRetry = e.Status, typeInvalid, "", e.Param, e.Status >= 500
 		r.Body, r.BodyType = e.Body, e.ContentType
 	case translate.KindNotFound:
 		return r // the router chose that model: its mistake, not the client's

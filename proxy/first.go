@@ -100,7 +100,7 @@ func (w *watch) fire() {
 	case now >= w.limits.Total:
 		w.cancel(errTotal)
 		return
-	case now >= w.limits.FirstEvent && w.phase.CompareAndSwap(waiting, expired):
+	case silent >= w.limits.FirstEvent && w.phase.CompareAndSwap(waiting, expired):
 		w.cancel(errFirstEvent)
 		return
 	case w.phase.Load() == begun && silent >= w.limits.Idle:
@@ -117,10 +117,10 @@ func (w *watch) fire() {
 // next is how long nothing can be due.
 func (w *watch) next(now time.Duration) time.Duration {
 	until := w.limits.Total - now
-	if w.phase.Load() != begun {
-		return max(time.Millisecond, min(until, w.limits.FirstEvent-now))
-	}
 	touched := time.Duration(w.touched.Load())
+	if w.phase.Load() != begun {
+		return max(time.Millisecond, min(until, touched+w.limits.FirstEvent-now))
+	}
 	until = min(until, touched+w.limits.Idle-now)
 	if w.ping != nil {
 		until = min(until, max(touched, w.pinged)+pingAfter-now)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +31,7 @@ type journey struct {
 	lent     bool  // an upstream was given the client's own bytes, and may not be done with them
 	named    bool  // the client named the upstream itself
 	attempts int
+	failures failures
 	// upstream is the time spent waiting for upstreams; the rest is overhead.
 	upstream time.Duration
 }
@@ -48,6 +50,9 @@ func (j *journey) begin(a account, r *translate.Request) {
 	j.account, j.request = a, r
 	j.record.User, j.record.Model, j.record.Stream = a.user, clip(r.Model), r.Stream
 	j.record.Tags = a.tags
+	if key := a.forward["Idempotency-Key"]; key != "" { // of two users with one key, the second must not get the first's answer
+		a.forward["Idempotency-Key"] = strings.TrimPrefix(hashUser(a.user), "h:") + "-" + key
+	}
 }
 
 // decided notes the decision, if there is one.
@@ -78,7 +83,12 @@ func (j *journey) answering(a *attempt, head *translate.Head) {
 	r := j.record
 	r.answered, r.Upstream, r.Tier, r.Fallback = a.deployment, a.deployment.Name, a.deployment.tier, a.fallback
 	if head != nil {
-		r.dropped, r.upstreamID = head.Dropped, head.RequestID
+		r.dropped, r.upstreamID, r.header = head.Dropped, head.RequestID, head.Header
+	}
+	for _, name := range j.dropsAt(a.deployment) {
+		if j.request != nil && j.request.Raw(name) != nil && !slices.Contains(r.dropped, name) {
+			r.dropped = append(slices.Clip(r.dropped), name)
+		}
 	}
 }
 

@@ -40,6 +40,7 @@ type Record struct {
 	decided    string      // the tier decided; Tier is the one that answered
 	answered   *deployment // nil when none did
 	upstreamID string
+	header     map[string][]string // of the answer: what its rate limits leave
 }
 
 // AttemptRecord is one call of an upstream.
@@ -49,6 +50,9 @@ type AttemptRecord struct {
 	Status    int     `json:"status"`
 	LatencyMS float64 `json:"latency_ms"`
 	Cost      USD     `json:"cost_usd"`
+	// Cause is why it failed: the upstream's own status and words, or what
+	// became of the connection; masked, at most 300 bytes.
+	Cause string `json:"cause,omitempty"`
 
 	tier string
 }

@@ -58,6 +58,9 @@ func writeHeading(h http.Header, j *journey) {
 	if r.upstreamID != "" {
 		set("X-Router-Upstream-Request-Id", r.upstreamID)
 	}
+	for name, values := range r.header {
+		h[name] = values
+	}
 	if left, ok := j.remaining(); ok {
 		set("X-Router-Budget-Remaining-Usd", left.USD())
 	}

@@ -74,10 +74,14 @@ type Deployment struct {
 	Embedder Embedder // for Config.Embeddings
 	Price    budget.Price
 
-	Context    int64  // the model's context window in tokens; 0 means unknown
-	MaxOutput  int64  // the model's own output limit in tokens; 0 means unknown: 4,096 is reserved
-	OutputCap  int64  // output limit of ours, in tokens, for who asks for more or names none; 0 means none
-	LimitField string // the request field an output limit is written to; "" means max_tokens
+	MaxOutput int64 // the model's own output limit in tokens; 0 means unknown: 4,096 is reserved
+	OutputCap int64 // output limit of ours, in tokens, for who asks for more or names none; 0 means none
+	// LimitField is the request field that the upstream reads an output limit
+	// from; "" means max_tokens. LimitEither says that it obeys the other, too.
+	LimitField  string
+	LimitEither bool
+	Drop        []string // request fields it never gets
+	Context     int64    // tokens of the model's context window; 0 means unknown
 	// Dialects are those that Upstream takes beside chat completions.
 	Dialects []translate.Dialect
 	// Extended says that Upstream translates chat requests itself, and takes
@@ -117,7 +121,10 @@ type Timeouts struct {
 type Retries struct {
 	MaxAttempts  int     // in all; 0 means 4
 	Budget       float64 // repeats at the same upstream, as a share of its requests; 0 means 0.2, below 0 none
-	NeverUnknown bool    // do not go on when the request was written and nothing came back
+	NeverUnknown bool    // do not go on when the request was written and nothing came back; else once is allowed
+	// RejectUnsupported keeps a field that an upstream refuses from being left
+	// out for it after another upstream has failed.
+	RejectUnsupported bool
 }
 
 // Server serves the OpenAI API over routed upstreams. Safe for concurrent

@@ -79,6 +79,91 @@ func (e *UpstreamError) Cause() string {
 	return strings.TrimSpace(strconv.Itoa(e.Status) + " " + words)
 }
 
+// refusesField are the ways of upstreams to say that they do not take a field,
+// in lower case.
+var refusesField = []string{"unsupported", "not supported", "does not support", "doesn't support", "unrecognized", "unknown", "unexpected",
+	"not permitted", "not allowed", "forbidden", "extra_forbidden", "additional propert", "not recognized", "no such field", "cannot find field"}
+
+// RefusedField is the top-level field of r that e refuses by name as one the
+// upstream does not take; "" when it refuses something else. What a request
+// cannot do without is never it.
+func (e *UpstreamError) RefusedField(r *Request) string {
+	if e.Kind != KindInvalid {
+		return ""
+	}
+	text := strings.ToLower(e.Message + " " + e.Code + " " + string(e.Body[:min(len(e.Body), 4<<10)]))
+	if !slices.ContainsFunc(refusesField, func(says string) bool { return strings.Contains(text, says) }) {
+		return ""
+	}
+	first, at := "", len(text)
+	param := e.Param
+	if i := strings.IndexAny(param, ".["); i > 0 {
+		param = param[:i]
+	}
+	for _, m := range r.members {
+		switch m.name {
+		case "model", "messages", "stream", "n":
+			continue
+		case param:
+			return param
+		}
+		if i := mention(text, strings.ToLower(m.name)); i >= 0 && i < at {
+			first, at = m.name, i
+		}
+	}
+	return first
+}
+
+// mention is where text names a field: in quotes, after a colon, or bare where
+// the name is no common word; -1 when it does not.
+func mention(text, name string) int {
+	for _, quote := range []string{"'", `"`, "`"} {
+		if i := strings.Index(text, quote+name+quote); i >= 0 {
+			return i
+		}
+	}
+	for from := 0; ; {
+		i := strings.Index(text[from:], name)
+		if i < 0 {
+			return -1
+		}
+		i += from
+		from = i + len(name)
+		word := (i == 0 || !isWordByte(text[i-1])) && (from == len(text) || !isWordByte(text[from]))
+		if word && (strings.Contains(name, "_") || strings.HasSuffix(text[:i], ": ")) {
+			return i
+		}
+	}
+}
+
+func isWordByte(c byte) bool {
+	return c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z'
+}
+
+// RefusesTwoLimits reports whether e says that max_tokens and
+// max_completion_tokens cannot stand in one request.
+func (e *UpstreamError) RefusesTwoLimits() bool {
+	text := strings.ToLower(e.Message + " " + string(e.Body[:min(len(e.Body), 4<<10)]))
+	return e.Kind == KindInvalid && strings.Contains(text, "max_tokens") && strings.Contains(text, "max_completion_tokens") &&
+		(strings.Contains(text, "both") || strings.Contains(text, "same time") || strings.Contains(text, "only one") || strings.Contains(text, "mutually exclusive"))
+}
+
+// IsContextLength reports whether e says that the request is longer than the
+// model's context window.
+func (e *UpstreamError) IsContextLength() bool {
+	if e.Kind != KindInvalid {
+		return false
+	}
+	text := strings.ToLower(e.Code + " " + e.Message)
+	for _, says := range []string{"context_length", "context length", "context window", "prompt is too long", "input is too long", "too many input tokens",
+		"maximum context", "context size", "exceed context limit", "input token count"} {
+		if strings.Contains(text, says) {
+			return true
+		}
+	}
+	return false
+}
+
 // masked is what words of an upstream, or of the network, may say of us.
 var masked = regexp.MustCompile(private.String() +
 	`|(?i:\bbearer\s+)\S+|\b(?:sk|pk|gsk|xai|rk|hf|key|AIza)[-_]?[\w*-]{12,}|\b[\w-]{40,}\b` +

@@ -119,13 +119,13 @@ func withoutOurs(raw []byte) (rest string, ours bool) {
 	if raw[0] != '{' {
 		return "", false
 	}
-	s := scanner{b: raw, maxDepth: maxRequestDepth}
+	s := rawjson.Scanner{Data: raw, MaxDepth: maxRequestDepth}
 	kept := []byte{'{'}
-	for more := s.open('{'); more; more = s.more('}') {
-		s.next()
-		from := s.i
-		name := string(s.bytes(s.key()))
-		s.skip()
+	for more := s.Open('{'); more; more = s.More('}') {
+		s.Next()
+		from := s.Pos
+		name := string(s.Bytes(s.Key()))
+		s.Skip()
 		if name == "user_id" || name == "budget_usd" {
 			ours = true
 			continue
@@ -133,7 +133,7 @@ func withoutOurs(raw []byte) (rest string, ours bool) {
 		if len(kept) > 1 {
 			kept = append(kept, ',')
 		}
-		kept = append(kept, raw[from:s.i]...)
+		kept = append(kept, raw[from:s.Pos]...)
 	}
 	if len(kept) == 1 {
 		return "", ours

@@ -15,7 +15,7 @@ func SplitOpenAI(whole Chunk, o OpenAIOptions) Chunks {
 		root := gjson.ParseBytes(whole.Data)
 		content := Chunk{
 			Data: append(splitHead(root), ']', '}'), Malformed: whole.Malformed, More: true,
-			OutputBytes: whole.OutputBytes, Finish: whole.Finish, Head: &Head{RequestID: o.RequestID},
+			OutputBytes: whole.OutputBytes, Finish: whole.Finish, Head: &Head{RequestID: o.RequestID, Header: o.Header},
 		}
 		if !yield(content, nil) {
 			return

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -116,6 +117,8 @@ func (b *builder) build(c *config.Config) (proxy.Config, error) {
 			MaxAttempts:  c.Retries.MaxAttempts,
 			Budget:       c.Retries.Budget,
 			NeverUnknown: c.Retries.OnUnknown == "never",
+
+			RejectUnsupported: c.Translate.Unsupported == "reject",
 		},
 		Lease:      time.Duration(c.Redis.Lease),
 		StoreUp:    b.storeUp,
@@ -261,23 +264,21 @@ func (b *builder) embedder(c *config.Config, u *config.Upstream) (proxy.Embedder
 // deployment is the upstream as the proxy bills and calls it, but for its client.
 func deployment(u *config.Upstream) proxy.Deployment {
 	d := proxy.Deployment{
-		Name:       u.Name,
-		Provider:   u.Provider,
-		Model:      u.Model,
-		Price:      u.Billed,
-		MaxOutput:  capabilities(u).MaxOutput,
-		Context:    cmp.Or(capabilities(u).Context, budget.ContextWindow(u.Provider, u.Model)),
-		OutputCap:  u.MaxOutputTokens,
-		LimitField: "max_tokens",
-		KeepUsage:  u.Provider == "openrouter",
-		Set:        texts(u.Params.Set),
-		Default:    texts(u.Params.Default),
-		Timeouts:   proxyTimeouts(u.Timeouts),
-		Drain:      u.OnAbort == "drain",
+		Name:      u.Name,
+		Provider:  u.Provider,
+		Model:     u.Model,
+		Price:     u.Billed,
+		MaxOutput: capabilities(u).MaxOutput,
+		OutputCap: u.MaxOutputTokens,
+		KeepUsage: u.ReadsUsage(),
+		Drop:      u.Params.Drop,
+		Context:   contextWindow(u),
+		Set:       texts(u.Params.Set),
+		Default:   texts(u.Params.Default),
+		Timeouts:  proxyTimeouts(u.Timeouts),
+		Drain:     u.OnAbort == "drain",
 	}
-	if u.Provider == "openai" || u.Provider == "azure" {
-		d.LimitField = "max_completion_tokens" // reasoning models refuse max_tokens
-	}
+	d.LimitField, d.LimitEither = u.Limit()
 	return d
 }
 
@@ -294,22 +295,23 @@ func texts(values map[string]config.JSONValue) map[string]string {
 // the least capable to 1.
 func (b *builder) upstream(c *config.Config, u *config.Upstream, tier string, place float64) (proxy.Upstream, error) {
 	connect := time.Duration(cmp.Or(u.Timeouts.Connect, c.Timeouts.Connect))
-	switch u.Provider {
-	case "simulated":
+	switch u.Dialect() {
+	case config.DialectSimulated:
 		// A more capable model takes longer.
 		return upstream.NewSimulated(upstream.SimulatedConfig{
 			Name: u.Name, Model: u.Model, Tier: tier, Seed: b.seed, FaultRate: b.faults, Stall: 8 * time.Second,
 			TTFT:            time.Duration(150+550*place) * time.Millisecond,
 			TokensPerSecond: 140 - 90*place,
 		}), nil
-	case "bedrock":
+	case config.DialectBedrock:
 		return newBedrock(c, u, connect)
-	case "anthropic":
+	case config.DialectAnthropic:
 		return upstream.NewMessages(upstream.AnthropicConfig{
 			Name: u.Name, Model: u.Model, Endpoint: u.Endpoint, APIKey: u.APIKey,
 			ForwardClientKey: u.APIKey == config.ClientKey,
 			Headers:          headers(u),
 			Connect:          connect,
+			TLS:              certificates(u),
 			Capabilities:     u.Capabilities,
 			Translate:        translation(c),
 			MaxTokens:        u.MaxOutputTokens,
@@ -373,13 +375,23 @@ func dialects(u *config.Upstream) (native []translate.Dialect, extended bool) {
 
 // openAI is the configuration of an OpenAI-compatible API's client.
 func openAI(c *config.Config, u *config.Upstream) upstream.OpenAIConfig {
+	limit, _ := u.Limit()
 	return upstream.OpenAIConfig{
 		Name: u.Name, Provider: u.Provider, BaseURL: u.BaseURL,
 		APIKey:           u.APIKey,
 		ForwardClientKey: u.APIKey == config.ClientKey,
 		Headers:          headers(u),
 		Connect:          time.Duration(cmp.Or(u.Timeouts.Connect, c.Timeouts.Connect)),
+		TLS:              certificates(u),
+		LimitField:       limit,
 	}
+}
+
+// certificates are those of an upstream; that they can be read was checked with
+// the configuration.
+func certificates(u *config.Upstream) *tls.Config {
+	c, _ := u.TLS()
+	return c
 }
 
 // newBedrock takes the region from the upstream, else from where the AWS SDK
@@ -389,6 +401,7 @@ func newBedrock(c *config.Config, u *config.Upstream, connect time.Duration) (*u
 		Name: u.Name, Model: u.Model, Region: u.Region, Profile: u.Profile, Endpoint: u.Endpoint, APIKey: u.APIKey,
 		Headers:      headers(u),
 		Connect:      connect,
+		TLS:          certificates(u),
 		Capabilities: u.Capabilities,
 		Translate:    translation(c),
 	}
@@ -436,13 +449,18 @@ func (b *builder) router(c *config.Config) (*routing.Router, error) {
 	return router, nil
 }
 
+// contextWindow is the model's, in tokens; 0 when it is not known.
+func contextWindow(u *config.Upstream) int64 {
+	return cmp.Or(capabilities(u).Context, budget.ContextWindow(u.Provider, u.Model))
+}
+
 // routed is the upstream as routing sees it.
 func routed(u *config.Upstream) routing.Deployment {
 	caps := capabilities(u)
 	return routing.Deployment{
 		Name:    u.Name,
 		Weight:  u.Weight,
-		Context: cmp.Or(caps.Context, budget.ContextWindow(u.Provider, u.Model)),
+		Context: contextWindow(u),
 		Images:  caps.Images,
 		Audio:   caps.Audio,
 	}
@@ -453,7 +471,7 @@ func routed(u *config.Upstream) routing.Deployment {
 // provider of an OpenAI-compatible API judges best itself.
 func capabilities(u *config.Upstream) translate.Capabilities {
 	caps := translate.Capabilities{Images: true, Audio: true}
-	if u.Provider == "bedrock" || u.Provider == "anthropic" {
+	if d := u.Dialect(); d == config.DialectBedrock || d == config.DialectAnthropic {
 		caps = translate.LookupCapabilities(u.Provider, u.Model)
 	}
 	return u.Capabilities.Apply(caps)

@@ -3,6 +3,7 @@ package command
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -62,7 +63,7 @@ strategy:
 		t.Errorf("price = %+v, want the table's %+v", fast.Price, listed)
 	}
 	own, free := parts.Tiers[1].Deployments[0], parts.Tiers[1].Deployments[1]
-	if want := (budget.Price{Input: 1.5e9, Output: 2e9, CachedInput: 1.5e9, CacheWrite: 1.5e9, Source: "config"}); own.Price != want || own.LimitField != "max_completion_tokens" {
+	if want := (budget.Price{Input: 1.5e9, Output: 2e9, CachedInput: 1.5e9, CacheWrite: 1.5e9, Source: "config"}); own.Price != want || own.LimitField != "max_tokens" || own.LimitEither {
 		t.Errorf("price = %+v in %s, want %+v", own.Price, own.LimitField, want)
 	}
 	if want := (budget.Price{CacheWrite: 3e9, Source: "config"}); free.Price != want || !free.KeepUsage {
@@ -134,16 +135,43 @@ func TestLocalListeners(t *testing.T) {
 }
 
 func TestGuessedPrices(t *testing.T) {
-	c := mustParse(t, "tiers: {fast: [{provider: openai, model: no-such-model, api_key: k}, {provider: vllm, model: m}, {provider: simulated, model: s}]}\n", nil)
+	c := mustParse(t, "tiers: {fast: [{provider: openai, model: no-such-model, api_key: k}, {provider: nvidia, model: m, api_key: k}, {provider: simulated, model: s}]}\n", nil)
 	for i, wantGuess := range []bool{true, true, false} {
 		u := c.Tiers[0].Upstreams[i]
 		if (u.Guessed != "") != wantGuess || u.Billed.Input <= 0 || u.Billed.Output <= 0 || u.Billed.Source == "" {
 			t.Errorf("%s: billed %+v, guessed %q", u.Name, u.Billed, u.Guessed)
 		}
 	}
-	code, out, _ := runCommand(t, "check", "-config", inFile(t, "tiers: {fast: [{provider: vllm, model: m}]}\n"))
-	if code != 0 || !strings.Contains(out, "(a guess)") || !strings.Contains(out, "warning: ") || !strings.Contains(out, "tiers.fast[0].price: no price is known for vllm") {
+	code, out, _ := runCommand(t, "check", "-config", inFile(t, "tiers: {fast: [{provider: nvidia, model: m, api_key: k}]}\n"))
+	if code != 0 || !strings.Contains(out, "(a guess)") || !strings.Contains(out, "warning: ") || !strings.Contains(out, "tiers.fast[0].price: no price is known for nvidia") {
 		t.Errorf("check printed, with exit code %d:\n%s", code, out)
+	}
+}
+
+func TestLocalServersCostNothing(t *testing.T) {
+	c := mustParse(t, "tiers: {fast: [{provider: ollama, model: a}, {provider: llamacpp, model: b}, {provider: lmstudio, model: c}, {provider: vllm, model: d, price: {input: 1, output: 2}}]}\n"+
+		"budgets: [{scope: user, usd: 1, on_exhausted: reject}]\n", nil)
+	for i, want := range []int64{0, 0, 0, 1e9} {
+		if u := c.Tiers[0].Upstreams[i]; u.Guessed != "" || u.Billed.Input != want {
+			t.Errorf("%s: billed %+v, guessed %q", u.Name, u.Billed, u.Guessed)
+		}
+	}
+}
+
+func TestLimitFieldsOfProviders(t *testing.T) {
+	for upstream, want := range map[string]string{
+		"provider: openai, model: gpt-5, api_key: k":                                                                  "max_completion_tokens true",
+		"provider: openai, model: m, base_url: 'http://h/v1', price: {input: 1, output: 1}":                           "max_tokens false",
+		"provider: azure, model: m, base_url: 'https://h.openai.azure.com', price: {input: 1, output: 1}, api_key: k": "max_completion_tokens true",
+		"provider: llamacpp, model: m":                                                                                "max_tokens false",
+		"provider: groq, model: llama-3.3-70b-versatile, api_key: k":                                                  "max_tokens true",
+		"provider: vllm, model: m, limit_field: max_completion_tokens":                                                "max_completion_tokens false",
+		"provider: openai, model: gpt-5, api_key: k, limit_field: max_tokens":                                         "max_tokens false",
+	} {
+		d := mustBuild(t, "tiers: {fast: [{"+upstream+"}]}\n", nil).Tiers[0].Deployments[0]
+		if got := fmt.Sprint(d.LimitField, " ", d.LimitEither); got != want {
+			t.Errorf("%s: %s, want %s", upstream, got, want)
+		}
 	}
 }
 

@@ -127,6 +127,10 @@ type Upstream struct {
 	Price           *Price                      `yaml:"price"`
 	MaxOutputTokens int64                       `yaml:"max_output_tokens"`
 	Params          Params                      `yaml:"params"`
+	LimitField      string                      `yaml:"limit_field" oneof:"max_tokens,max_completion_tokens"` // that an output limit is written in; the provider's when left out
+	CAFile          string                      `yaml:"ca_file"`                                              // PEM: authorities to trust instead of the system's
+	CertFile        string                      `yaml:"cert_file"`                                            // PEM: the router's own certificate
+	KeyFile         string                      `yaml:"key_file"`
 	Timeouts        Timeouts                    `yaml:"timeouts"` // zero fields are those of the top level
 	Capabilities    Capabilities                `yaml:"capabilities"`
 	OnAbort         string                      `yaml:"on_abort" oneof:"cancel,drain"`
@@ -145,9 +149,10 @@ type Price struct {
 	CacheWrite  *USD `yaml:"cache_write"`
 }
 
-// Params are request fields that an upstream always gets (Set), or gets when
-// the client did not send them (Default), as JSON.
+// Params are request fields that an upstream always gets (Set), gets when the
+// client did not send them (Default), as JSON, or never gets (Drop).
 type Params struct {
+	Drop    []string             `yaml:"drop"`
 	Set     map[string]JSONValue `yaml:"set"`
 	Default map[string]JSONValue `yaml:"default"`
 }

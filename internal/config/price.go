@@ -16,7 +16,9 @@ func priceOf(u *Upstream) (p budget.Price, Guessed string) {
 		return configuredPrice(u, listed, known), ""
 	case known:
 		return listed, ""
-	case u.Provider == "simulated":
+	case providers[u.Provider].local:
+		return budget.Price{Source: "local"}, ""
+	case u.Dialect() == DialectSimulated:
 		p = budget.FlatPrice(int64(SimulatedInput), int64(SimulatedOutput))
 		p.Source = "simulated"
 		return p, ""

@@ -295,6 +295,7 @@ func (k *checker) upstream(u *Upstream, names map[string]bool) {
 	k.headers(u)
 	k.price(u)
 	k.params(u)
+	k.certificates(u)
 	k.timeouts(join(u.Path, "timeouts"), u.Timeouts)
 	k.positive(join(u.Path, "weight"), int64(u.Weight))
 	k.positive(join(u.Path, "max_output_tokens"), u.MaxOutputTokens)
@@ -307,7 +308,7 @@ func (k *checker) capabilities(u *Upstream) {
 	key := join(u.Path, "capabilities")
 	k.positive(join(key, "context"), u.Capabilities.Context)
 	k.positive(join(key, "max_output"), u.Capabilities.MaxOutput)
-	if u.Provider == "bedrock" || u.Provider == "anthropic" {
+	if d := u.Dialect(); d == DialectBedrock || d == DialectAnthropic {
 		if err := u.Capabilities.Validate(); err != nil && u.Capabilities.Family != "" {
 			k.add(join(key, "family"), "%s", strings.TrimPrefix(err.Error(), "family: "))
 		}
@@ -339,8 +340,8 @@ func (k *checker) upstreamName(u *Upstream, names map[string]bool) {
 // dialect checks the API that an upstream is spoken to in.
 func (k *checker) dialect(u *Upstream) {
 	switch {
-	case u.API == "" || u.API == "auto", speaksOpenAI(u.Provider), u.Provider == "anthropic" && u.API == "messages":
-	case u.Provider == "anthropic":
+	case u.API == "" || u.API == "auto", u.Dialect() == DialectOpenAI, u.Dialect() == DialectAnthropic && u.API == "messages":
+	case u.Dialect() == DialectAnthropic:
 		k.add(join(u.Path, "api"), "provider anthropic speaks messages; other dialects are translated to it")
 	default:
 		k.add(join(u.Path, "api"), "provider %s has one API; leave api out", u.Provider)
@@ -361,18 +362,20 @@ func (k *checker) cors() {
 }
 
 // address checks where the upstream is, and fills in what the provider presets.
-func (k *checker) address(u *Upstream, known provider) {
+func (k *checker) address(u *Upstream, known Provider) {
 	k.dialect(u)
-	openAI := speaksOpenAI(u.Provider)
+	openAI := u.Dialect() == DialectOpenAI
 	wrong := map[string]bool{
 		"base_url": u.BaseURL != "" && !openAI,
-		"endpoint": u.Endpoint != "" && (openAI || u.Provider == "simulated"),
-		"region":   u.Region != "" && u.Provider != "bedrock",
-		"profile":  u.Profile != "" && u.Provider != "bedrock",
+		"endpoint": u.Endpoint != "" && (openAI || u.Dialect() == DialectSimulated),
+		"region":   u.Region != "" && u.Dialect() != DialectBedrock,
+		"profile":  u.Profile != "" && u.Dialect() != DialectBedrock,
+		// Others have one field for it, and it is known.
+		"limit_field": u.LimitField != "" && !openAI,
 	}
 	instead := map[string]string{"base_url": "; use endpoint", "endpoint": "; use base_url"}
 	for _, name := range slices.Sorted(maps.Keys(wrong)) {
-		if wrong[name] && u.Provider == "simulated" {
+		if wrong[name] && u.Dialect() == DialectSimulated {
 			k.add(join(u.Path, name), "provider simulated is not called anywhere")
 		} else if wrong[name] {
 			k.add(join(u.Path, name), "not for provider %s%s", u.Provider, instead[name])
@@ -385,7 +388,7 @@ func (k *checker) address(u *Upstream, known provider) {
 		k.add(join(u.Path, "base_url"), "missing: provider %s has an address of your own, such as https://RESOURCE.openai.azure.com/openai/v1", u.Provider)
 	case openAI && u.BaseURL == "":
 		u.BaseURL = known.baseURL
-	case u.Provider == "anthropic" && u.Endpoint == "":
+	case u.Dialect() == DialectAnthropic && u.Endpoint == "":
 		u.Endpoint = known.baseURL
 	}
 }
@@ -408,20 +411,20 @@ func (k *checker) url(key, text string) {
 	}
 }
 
-func (k *checker) credential(u *Upstream, known provider) {
+func (k *checker) credential(u *Upstream, known Provider) {
 	key := join(u.Path, "api_key")
 	if u.APIKeyFile != "" {
 		key += "_file"
 		k.keyFile(key, u)
 	}
-	preset := u.BaseURL == known.baseURL || u.Provider == "azure"
-	if u.Provider == "anthropic" {
+	preset := u.BaseURL == known.baseURL || known.baseURL == ""
+	if u.Dialect() == DialectAnthropic {
 		preset = u.Endpoint == known.baseURL
 	}
 	switch {
-	case u.Provider == "simulated" && u.APIKey != "":
+	case u.Dialect() == DialectSimulated && u.APIKey != "":
 		k.add(key, "provider simulated takes no key")
-	case u.Provider == "bedrock" && u.APIKey == ClientKey:
+	case u.Dialect() == DialectBedrock && u.APIKey == ClientKey:
 		k.add(key, "a caller's bearer token is not an AWS credential")
 	case u.APIKey == ClientKey && k.Identity.Mode == "keys":
 		k.add(key, "in identity.mode keys the caller's token is a key of this router, which no upstream may see")
@@ -503,6 +506,7 @@ func (k *checker) params(u *Upstream) {
 		"model": "model", "messages": "", "stream": "", "stream_options": "", "n": "",
 		"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens",
 	}
+	k.dropped(u)
 	for section, fields := range map[string]map[string]JSONValue{"set": u.Params.Set, "default": u.Params.Default} {
 		for name := range fields {
 			key := join(join(join(u.Path, "params"), section), name)
@@ -515,6 +519,47 @@ func (k *checker) params(u *Upstream) {
 			if section == "set" && u.Params.Default[name] != "" {
 				k.add(key, "also in params.default, where it would never count")
 			}
+		}
+	}
+}
+
+// certificates checks the files of an upstream's TLS.
+func (k *checker) certificates(u *Upstream) {
+	address := u.BaseURL + u.Endpoint
+	switch {
+	case u.CAFile == "" && u.CertFile == "" && u.KeyFile == "":
+	case u.Dialect() == DialectSimulated || strings.HasPrefix(address, "http://"):
+		for _, name := range []string{"ca_file", "cert_file", "key_file"} {
+			if k.has(join(u.Path, name)) {
+				k.add(join(u.Path, name), "is for an upstream that is reached over https")
+			}
+		}
+	case u.CertFile == "" && u.KeyFile != "":
+		k.add(join(u.Path, "key_file"), "needs cert_file beside it")
+	case u.CertFile != "" && u.KeyFile == "":
+		k.add(join(u.Path, "cert_file"), "needs key_file beside it")
+	default:
+		if _, err := u.TLS(); err != nil {
+			key, why, _ := strings.Cut(err.Error(), ": ")
+			k.add(key, "%s", why)
+		}
+	}
+}
+
+// dropped refuses to take out what the router itself depends on.
+func (k *checker) dropped(u *Upstream) {
+	for i, name := range u.Params.Drop {
+		key := index(join(join(u.Path, "params"), "drop"), i)
+		switch name {
+		case "":
+			k.add(key, "expected the name of a request field")
+		case "model", "messages", "stream", "stream_options", "n":
+			k.add(key, "%s cannot be dropped: the router depends on it", name)
+		case "max_tokens", "max_completion_tokens":
+			k.add(key, "%s cannot be dropped: limit_field says which of the two the upstream reads", name)
+		}
+		if _, set := u.Params.Set[name]; set {
+			k.add(key, "also in params.set, where it would never count")
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -33,6 +34,7 @@ type AnthropicConfig struct {
 	Betas   []string          // anthropic-beta
 	Headers map[string]string // sent with each request
 	Connect time.Duration     // until there is a connection; 0 = 2 s
+	TLS     *tls.Config       // authorities and a certificate of our own; nil = the system\'s
 
 	Capabilities translate.CapabilityOverrides
 	Translate    translate.Options
@@ -74,7 +76,7 @@ func NewAnthropic(c AnthropicConfig) (*Anthropic, error) {
 		return nil, fmt.Errorf("upstream %s: capabilities: %w", c.Name, err)
 	}
 	root.Path += "/v1/messages"
-	a := &Anthropic{config: c, transport: newTransport(c.Connect), messages: root}
+	a := &Anthropic{config: c, transport: newTransport(c.Connect, c.TLS), messages: root}
 	a.header = http.Header{
 		"Content-Type":      {"application/json"},
 		"Accept-Encoding":   {"identity"},
@@ -142,7 +144,7 @@ func (a *Anthropic) Chat(ctx context.Context, r *translate.Request) translate.Ch
 			return
 		}
 		defer func() { _ = resp.Body.Close() }()
-		kind, body := answerKind(resp)
+		kind, body := answerKind(resp, r.Stream)
 		resp.Body = body
 		switch {
 		case kind == "sse" && r.Stream:

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"mime"
@@ -46,6 +47,7 @@ type BedrockConfig struct {
 
 	Headers map[string]string // sent with each request
 	Connect time.Duration     // until there is a connection; 0 = 2 s
+	TLS     *tls.Config       // authorities and a certificate of our own; nil = the system\'s
 
 	Capabilities translate.CapabilityOverrides
 	Translate    translate.Options
@@ -73,7 +75,7 @@ func NewBedrock(c BedrockConfig) (*Bedrock, error) {
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", c.Name, err)
 	}
-	b := &Bedrock{config: c, transport: newTransport(c.Connect)}
+	b := &Bedrock{config: c, transport: newTransport(c.Connect, c.TLS)}
 	shared, err := loadAWS(c)
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", c.Name, err)

@@ -2,7 +2,10 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -26,6 +29,9 @@ type OpenAIConfig struct {
 	ForwardClientKey bool
 	Headers          map[string]string // sent with each request
 	Connect          time.Duration     // until there is a connection; 0 = 2 s
+	TLS              *tls.Config       // authorities and a certificate of our own; nil = the system's
+	// LimitField is the field it reads an output limit from; "" = max_tokens.
+	LimitField string
 }
 
 // OpenAI passes requests through to an OpenAI-compatible API.
@@ -37,7 +43,15 @@ type OpenAI struct {
 	keyHeader string      // the credential's header; "" for Authorization
 	clientKey bool
 
-	noStreamOptions atomic.Bool // it has refused stream_options
+	limitField string
+	secrets    *strings.Replacer      // hides the key and the address in its words
+	learnt     atomic.Pointer[lesson] // what it has refused
+}
+
+// lesson is what an upstream has refused by name, and is not sent again.
+type lesson struct {
+	noStreamOptions bool
+	limit           string // the one field it takes an output limit in; "" while none was refused
 }
 
 // NewOpenAI makes an upstream of an OpenAI-compatible API.
@@ -46,12 +60,19 @@ func NewOpenAI(c OpenAIConfig) (*OpenAI, error) {
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: base_url: %w", c.Name, err)
 	}
-	u := &OpenAI{via: newConnections(base, c.Connect), clientKey: c.ForwardClientKey}
+	u := &OpenAI{via: newConnections(base, c.Connect, c.TLS), clientKey: c.ForwardClientKey}
 	if isAzure(c.Provider, base) {
 		azureBase(base)
 		u.keyHeader = "Api-Key"
 	}
 	u.base = base
+	u.learnt.Store(&lesson{})
+	u.limitField = cmp.Or(c.LimitField, "max_tokens")
+	hide := []string{base.Host, "[hidden]", base.Hostname(), "[hidden]"}
+	if c.APIKey != "" {
+		hide = append([]string{c.APIKey.Reveal(), "[hidden]"}, hide...)
+	}
+	u.secrets = strings.NewReplacer(hide...)
 	u.chat = u.endpoint("/chat/completions")
 	u.header = http.Header{
 		"Content-Type":    {"application/json"},
@@ -110,9 +131,19 @@ func parseBaseURL(s string) (*url.URL, error) {
 	case strings.Contains(u.RawQuery, " "):
 		return nil, fmt.Errorf("a space in a URL is written %%20")
 	}
-	u.Path = strings.TrimRight(u.Path, "/")
-	u.RawPath = strings.TrimRight(u.RawPath, "/")
+	u.Path, u.RawPath = withoutRoute(u.Path), withoutRoute(u.RawPath)
 	return u, nil
+}
+
+// withoutRoute takes off the route that some paste along with the base URL.
+func withoutRoute(path string) string {
+	path = strings.TrimRight(path, "/")
+	for _, route := range []string{"/chat/completions", "/embeddings", "/responses", "/completions"} {
+		if root, ok := strings.CutSuffix(path, route); ok {
+			return strings.TrimRight(root, "/")
+		}
+	}
+	return path
 }
 
 func isAzure(provider string, u *url.URL) bool {
@@ -205,11 +236,11 @@ func (u *OpenAI) Chat(ctx context.Context, r *translate.Request) translate.Chunk
 			return
 		}
 		defer func() { _ = resp.Body.Close() }()
-		kind, body := answerKind(resp)
+		kind, body := answerKind(resp, r.Stream)
 		resp.Body = body
 		a := answer{
 			resp:    resp,
-			options: translate.OpenAIOptions{HideUsage: !r.IncludeUsage && !r.IncludeCost, RequestID: requestID(resp.Header)},
+			options: translate.OpenAIOptions{HideUsage: !r.IncludeUsage && !r.IncludeCost, RequestID: requestID(resp.Header), Header: aboutLimits(resp.Header)},
 		}
 		switch stream := r.Stream; {
 		case kind == "sse" && stream:
@@ -228,41 +259,77 @@ func (u *OpenAI) Chat(ctx context.Context, r *translate.Request) translate.Chunk
 	}
 }
 
+// maxRefusals is how many fields of a request an upstream may refuse, one call
+// each, before that is the answer.
+const maxRefusals = 3
+
 // send posts the request and returns an answer with a good status. An upstream
-// that refuses stream_options is asked again without, and from then on.
+// that refuses stream_options or one of the two limit fields by name is asked
+// again without, and from then on.
 func (u *OpenAI) send(ctx context.Context, r *translate.Request) (*http.Response, error) {
-	asked := r.Raw("stream_options") != nil
-	if asked && u.noStreamOptions.Load() {
-		r, asked = r.For(translate.Edit{NoStreamOptions: true, KeepUsageField: true}), false
-	}
+	known := *u.learnt.Load()
+	r = known.apply(r)
 	header := u.headers(r.ClientKey, r.Forward)
-	resp, sent, err := send(ctx, u.via, u.chat, header, r.Body)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode/100 == 2 {
-		if sent {
-			r.Written()
-		}
-		return resp, nil
-	}
-	e := u.statusError(resp)
-	if asked && e.Kind == translate.KindInvalid && bytes.Contains(e.Body, []byte("stream_options")) {
-		r = r.For(translate.Edit{NoStreamOptions: true, KeepUsageField: true})
-		resp, err = post(ctx, u.via, u.chat, header, r.Body)
+	for calls := 1; ; calls++ {
+		resp, sent, err := send(ctx, u.via, u.chat, header, r.Body)
 		if err != nil {
-			return nil, err
+			return nil, u.hide(err)
 		}
 		if resp.StatusCode/100 == 2 {
-			u.noStreamOptions.Store(true)
+			if sent {
+				r.Written()
+			}
+			if calls > 1 {
+				u.learnt.Store(&known)
+			}
 			return resp, nil
 		}
-		e = u.statusError(resp)
+		e := u.statusError(resp)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if calls > maxRefusals || !known.learn(e, r, u.limitField) {
+			return nil, e
+		}
+		r = known.apply(r)
 	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+}
+
+// learn notes which of our own fields e refuses. It reports false when that is
+// none, or known already.
+func (l *lesson) learn(e *translate.UpstreamError, r *translate.Request, limitField string) bool {
+	before := *l
+	both := r.Raw("max_tokens") != nil && r.Raw("max_completion_tokens") != nil
+	switch refused := e.RefusedField(r); {
+	case both && e.RefusesTwoLimits():
+		l.limit = limitField
+	case refused == "max_tokens":
+		l.limit = "max_completion_tokens"
+	case refused == "max_completion_tokens":
+		l.limit = "max_tokens"
+	case refused == "stream_options", e.Kind == translate.KindInvalid && r.Raw("stream_options") != nil && bytes.Contains(e.Body, []byte("stream_options")):
+		l.noStreamOptions = true
 	}
-	return nil, e
+	return *l != before
+}
+
+// apply is r as the upstream takes it.
+func (l *lesson) apply(r *translate.Request) *translate.Request {
+	if !l.noStreamOptions && l.limit == "" {
+		return r
+	}
+	e := translate.Edit{NoStreamOptions: l.noStreamOptions, KeepUsageField: true, LimitField: l.limit}
+	e.LimitAlone = l.limit != ""
+	return r.For(e)
+}
+
+// hide masks the key and the address in the cause of a failed call.
+func (u *OpenAI) hide(err error) error {
+	var e *translate.UpstreamError
+	if errors.As(err, &e) && e.Words == "" && e.Err != nil {
+		e.Words = u.secrets.Replace(e.Err.Error())
+	}
+	return err
 }
 
 // statusError reads an error answer and closes it.
@@ -273,6 +340,7 @@ func (u *OpenAI) statusError(resp *http.Response) *translate.UpstreamError {
 		body = nil
 	}
 	e := translate.OpenAIError(resp.StatusCode, retryAfter(resp.Header), resp.Header.Get("Content-Type"), body)
+	e.Words = u.secrets.Replace(e.Words)
 	if e.Kind == translate.KindAuth && u.clientKey { // the caller's own mistake, then
 		e.Kind, e.Type, e.Code = translate.KindInvalid, "authentication_error", "invalid_api_key"
 		e.Message = "The upstream refused the API key."
@@ -303,7 +371,7 @@ func (a *answer) whole(ctx context.Context, stream bool, yield func(translate.Ch
 		return
 	}
 	if err == nil {
-		c.Head = &translate.Head{RequestID: a.options.RequestID}
+		c.Head = &translate.Head{RequestID: a.options.RequestID, Header: a.options.Header}
 	}
 	yield(c, err)
 }

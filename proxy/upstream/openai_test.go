@@ -56,7 +56,7 @@ func dial(t *testing.T, url string, change ...func(*OpenAIConfig)) *OpenAI {
 		t.Fatal(err)
 	}
 	if os.Getenv(standardOnly) != "" {
-		u.via = newTransport(c.Connect)
+		u.via = newTransport(c.Connect, nil)
 	}
 	t.Cleanup(u.Close)
 	return u
@@ -440,7 +440,7 @@ func BenchmarkChat(b *testing.B) {
 		}
 	})
 	b.Run("net/http's RoundTrip", func(b *testing.B) {
-		bare := newTransport(0)
+		bare := newTransport(0, nil)
 		defer bare.CloseIdleConnections()
 		b.ReportAllocs()
 		for b.Loop() {

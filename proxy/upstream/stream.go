@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"iter"
@@ -16,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -46,11 +48,11 @@ type connections interface {
 }
 
 // newConnections makes the connections to base.
-func newConnections(base *url.URL, connect time.Duration) connections {
+func newConnections(base *url.URL, connect time.Duration, secure *tls.Config) connections {
 	if isPlain(base) {
 		return newPlain(base, connect)
 	}
-	return newTransport(connect)
+	return newTransport(connect, secure)
 }
 
 func newDialer(connect time.Duration) *net.Dialer {
@@ -66,11 +68,12 @@ func newDialer(connect time.Duration) *net.Dialer {
 // transport is net/http's connections: TLS, HTTP/2, proxies.
 type transport struct{ *http.Transport }
 
-func newTransport(connect time.Duration) transport {
+func newTransport(connect time.Duration, secure *tls.Config) transport {
 	return transport{&http.Transport{
 		Proxy:               http.ProxyFromEnvironment, // leaves loopback alone
 		DialContext:         newDialer(connect).DialContext,
 		TLSHandshakeTimeout: tlsTimeout,
+		TLSClientConfig:     secure,
 		ForceAttemptHTTP2:   true,
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second,
@@ -220,22 +223,101 @@ func drain(body io.Reader, cancel func()) {
 	_, _ = io.CopyN(io.Discard, body, drainBytes)
 }
 
+// longestWait bounds what an upstream may ask us to wait.
+const longestWait = time.Minute
+
 // retryAfter is how long an upstream asks us to wait, at most a minute; 0 when
-// it does not say, or says nonsense.
+// it does not say, or says nonsense. Milliseconds are OpenAI's and Azure's,
+// a duration in words some gateways'.
 func retryAfter(h http.Header) time.Duration {
-	const most = time.Minute
-	if ms, ok := seconds(h.Get("Retry-After-Ms")); ok {
-		return min(ms/1000, most)
+	for _, name := range []string{"Retry-After-Ms", "X-Ms-Retry-After-Ms"} {
+		if ms, ok := seconds(h.Get(name)); ok {
+			return min(ms/1000, longestWait)
+		}
 	}
-	v := h.Get("Retry-After")
+	v := strings.TrimSpace(h.Get("Retry-After"))
 	if d, ok := seconds(v); ok {
-		return min(d, most)
+		return min(d, longestWait)
+	}
+	if d, err := time.ParseDuration(v); err == nil && d >= 0 {
+		return min(d, longestWait)
 	}
 	if at, err := http.ParseTime(v); err == nil {
-		return min(max(time.Until(at), 0), most)
+		return min(max(time.Until(at), 0), longestWait)
 	}
-	return 0
+	return resetAfter(h)
 }
+
+// resetAfter is when a limit that is used up has room again, by the headers
+// that tell how much of each is left: x-ratelimit-remaining-tokens beside
+// x-ratelimit-reset-tokens, anthropic-ratelimit-tokens-remaining beside
+// …-reset. Without a remainder the soonest reset counts.
+func resetAfter(h http.Header) time.Duration {
+	used, any := time.Duration(0), time.Duration(0)
+	for name, values := range h {
+		low := strings.ToLower(name)
+		if !strings.Contains(low, "ratelimit") || !strings.Contains(low, "reset") || len(values) == 0 {
+			continue
+		}
+		wait, ok := resetIn(values[0])
+		if !ok {
+			continue
+		}
+		left := h.Get(strings.Replace(low, "reset", "remaining", 1))
+		switch n, err := strconv.ParseFloat(left, 64); {
+		case err != nil && (any == 0 || wait < any):
+			any = wait
+		case err == nil && n <= 0:
+			used = max(used, wait)
+		}
+	}
+	if used > 0 {
+		return min(used, longestWait)
+	}
+	return min(any, longestWait)
+}
+
+// resetIn reads a reset: a duration (6m0s), a time, or a number, which is Unix
+// time in milliseconds or seconds where it is large enough, else seconds.
+func resetIn(v string) (time.Duration, bool) {
+	if d, err := time.ParseDuration(v); err == nil {
+		return d, d > 0
+	}
+	if at, err := time.Parse(time.RFC3339, v); err == nil {
+		return max(time.Until(at), 0), true
+	}
+	n, err := strconv.ParseFloat(v, 64)
+	switch {
+	case err != nil || !(n > 0):
+		return 0, false
+	case n > 1e12:
+		return max(time.Until(time.UnixMilli(int64(n))), 0), n < 1e15
+	case n > 1e9:
+		return max(time.Until(time.Unix(int64(n), 0)), 0), true
+	}
+	return time.Duration(min(n, 1e6) * float64(time.Second)), true
+}
+
+// aboutLimits are an answer's headers that concern the client: what its rate
+// limits leave, and how long the provider took. nil when there are none.
+func aboutLimits(h http.Header) (out map[string][]string) {
+	for name, values := range h {
+		if !strings.HasPrefix(name, "X-Ratelimit-") && !strings.HasPrefix(name, "Anthropic-Ratelimit-") && name != "Openai-Processing-Ms" ||
+			len(out) == maxLimitHeaders || len(values[0]) > maxLimitHeader {
+			continue
+		}
+		if out == nil {
+			out = make(map[string][]string, 8)
+		}
+		out[name] = values[:1:1]
+	}
+	return out
+}
+
+const (
+	maxLimitHeaders = 32
+	maxLimitHeader  = 128 // bytes of one's value
+)
 
 // Upstreams that answer with something else than what was asked for.
 func badResponse(message string, err error) *translate.UpstreamError {
@@ -245,18 +327,19 @@ func badResponse(message string, err error) *translate.UpstreamError {
 	}
 }
 
-// answerKind tells what an answer is: sse, json, or "" for anything else.
-// Where the content type does not say, its first byte does; the body to read
-// on from is returned.
-func answerKind(resp *http.Response) (kind string, body io.ReadCloser) {
+// answerKind tells what an answer is: sse, json, or "" for anything else. Where
+// the content type does not say, or says something else than was asked for,
+// the first byte does; the body to read on from is returned.
+func answerKind(resp *http.Response, stream bool) (kind string, body io.ReadCloser) {
 	media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	packed := resp.Header.Get("Content-Encoding") != ""
 	switch media = strings.ToLower(strings.TrimSpace(media)); {
-	case media == "text/event-stream":
+	case media == "text/event-stream" && (stream || packed):
 		return "sse", resp.Body
-	case media == "application/json", strings.HasSuffix(media, "+json"), resp.Header.Get("Content-Encoding") != "":
+	case (media == "application/json" || strings.HasSuffix(media, "+json")) && !stream, packed:
 		return "json", resp.Body
 	}
-	b := bufio.NewReader(resp.Body)
+	b := bufio.NewReaderSize(resp.Body, 512)
 	rest := struct {
 		io.Reader
 		io.Closer
