@@ -114,7 +114,7 @@ func TestContract3_HeadersThatReachAnUpstream(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{"Authorization": "Bearer sk-canary-1234", "X-Team": "search", "Content-Type": "application/json",
-		"Idempotency-Key": "i-1", "Openai-Beta": "b"} {
+		"Idempotency-Key": "49915e0d7d4b-i-1", "Openai-Beta": "b"} { // of ann
 		if got := h.Get(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
@@ -524,7 +524,7 @@ func TestContract4_ClientErrorsAreRelayed(t *testing.T) {
 	f := newFake(t, answersWell)
 	s := serveConfig(t, oneTierOf(upstreamLine(f, "m"), upstreamLine(f, "m2"))+"  second: ["+upstreamLine(f, "m3")+"]\n")
 	for _, status := range []int{400, 413, 422} {
-		body := fmt.Sprintf("{ \"error\" : {\"message\":\"bad %d\",\"type\":\"invalid_request_error\",\"param\":\"messages\",\"code\":\"context_length_exceeded\"}}\n", status)
+		body := fmt.Sprintf("{ \"error\" : {\"message\":\"bad %d\",\"type\":\"invalid_request_error\",\"param\":\"messages\",\"code\":\"invalid_value\"}}\n", status)
 		f.now(answersWith(status, body))
 		before := len(f.seen())
 		a := s.chat(t, asking("auto", "x"))

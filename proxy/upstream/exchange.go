@@ -42,7 +42,7 @@ func (x exchange) chunks(ctx context.Context) translate.Chunks {
 			return
 		}
 		defer func() { _ = resp.Body.Close() }()
-		kind, body := answerKind(resp)
+		kind, body := answerKind(resp, x.stream)
 		resp.Body = body
 		switch {
 		case kind == "sse" && x.stream:
