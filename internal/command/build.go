@@ -311,7 +311,7 @@ func (b *builder) upstream(c *config.Config, u *config.Upstream, tier string, pl
 			ForwardClientKey: u.APIKey == config.ClientKey,
 			Headers:          headers(u),
 			Connect:          connect,
-			TLS:              certificates(u),
+			TLS:              upstreamTLS(u),
 			Capabilities:     u.Capabilities,
 			Translate:        translation(c),
 			MaxTokens:        u.MaxOutputTokens,
@@ -347,7 +347,7 @@ func apiOf(u *config.Upstream) string {
 	switch {
 	case u.API != "" && u.API != "auto":
 		return u.API
-	case u.Provider == "anthropic":
+	case u.Dialect() == config.DialectAnthropic:
 		return "messages"
 	case u.Provider != "openai" && u.Provider != "azure":
 		return "chat"
@@ -370,7 +370,7 @@ func dialects(u *config.Upstream) (native []translate.Dialect, extended bool) {
 	case "both":
 		return []translate.Dialect{translate.DialectResponses}, false
 	}
-	return nil, u.Provider == "bedrock"
+	return nil, u.Dialect() == config.DialectBedrock
 }
 
 // openAI is the configuration of an OpenAI-compatible API's client.
@@ -382,14 +382,14 @@ func openAI(c *config.Config, u *config.Upstream) upstream.OpenAIConfig {
 		ForwardClientKey: u.APIKey == config.ClientKey,
 		Headers:          headers(u),
 		Connect:          time.Duration(cmp.Or(u.Timeouts.Connect, c.Timeouts.Connect)),
-		TLS:              certificates(u),
+		TLS:              upstreamTLS(u),
 		LimitField:       limit,
 	}
 }
 
-// certificates are those of an upstream; that they can be read was checked with
-// the configuration.
-func certificates(u *config.Upstream) *tls.Config {
+// upstreamTLS is how an upstream is trusted; that its files can be read was
+// checked with the configuration.
+func upstreamTLS(u *config.Upstream) *tls.Config {
 	c, _ := u.TLS()
 	return c
 }
@@ -401,7 +401,7 @@ func newBedrock(c *config.Config, u *config.Upstream, connect time.Duration) (*u
 		Name: u.Name, Model: u.Model, Region: u.Region, Profile: u.Profile, Endpoint: u.Endpoint, APIKey: u.APIKey,
 		Headers:      headers(u),
 		Connect:      connect,
-		TLS:          certificates(u),
+		TLS:          upstreamTLS(u),
 		Capabilities: u.Capabilities,
 		Translate:    translation(c),
 	}
