@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Rule gives a tier the scores from Low up to, but without, High. The rule with
@@ -28,6 +29,10 @@ type ComplexityConfig struct {
 	// balanced where there is such a tier, else the one in the middle. The first
 	// tier's name turns the floor off.
 	ToolsFloor string
+	// Harness names the tags of the blocks that agent harnesses write around a
+	// person's words, without brackets; their text is not scored. nil means
+	// HarnessTags(), an empty list strips nothing.
+	Harness []string
 }
 
 // Complexity wants a tier by the prompt's score. If that tier is not allowed,
@@ -39,6 +44,7 @@ type Complexity struct {
 	wants  []*Tier   // by rule
 	orders [][]*Tier // by the rank wanted: all tiers, best first
 	floor  *Tier
+	strip  harness
 }
 
 // NewComplexity returns a Complexity strategy. Its configuration is checked by
@@ -48,7 +54,15 @@ func NewComplexity(c ComplexityConfig) *Complexity { return &Complexity{config: 
 func (*Complexity) String() string { return "ComplexityStrategy" }
 
 func (c *Complexity) bind(rt *Router, _ bool) (Strategy, error) {
-	b := &Complexity{config: c.config, rt: rt}
+	b := &Complexity{config: c.config, rt: rt, strip: harness{c.config.Harness}}
+	if c.config.Harness == nil {
+		b.strip.tags = HarnessTags()
+	}
+	for _, name := range b.strip.tags {
+		if name == "" || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c > '~' || c == '<' || c == '>' || c == '/' }) {
+			return nil, fmt.Errorf("harness: %q is not the name of a tag; give it without brackets, such as system-reminder", name)
+		}
+	}
 	var err error
 	if b.rules, b.wants, err = rt.resolve(c.config.Rules); err != nil {
 		return nil, err
@@ -139,13 +153,14 @@ func (c *Complexity) wanted(score float64) *Tier {
 
 // Narrow implements Strategy. It removes nothing, it orders.
 func (c *Complexity) Narrow(r *Request, tiers []*Tier) Verdict {
-	s := read(r.Prompt)
+	prompt, left := c.strip.strip(r.Prompt)
+	s := read(prompt)
 	score := s.score()
 	if c.rt == nil {
 		return Verdict{Tiers: tiers, Reason: "complexity is not set up", Score: &score}
 	}
 	want := c.wanted(score.Value)
-	v := Verdict{Score: &score, Reason: reasonOf(score.Value, want)}
+	v := Verdict{Score: &score, Reason: reasonOf(score.Value, want) + unscored(left)}
 	best := first(c.orders[want.rank], tiers)
 	if floor, why := c.lift(r, &s, want); floor != nil {
 		if lifted := first(c.orders[floor.rank], tiers); lifted.rank > best.rank {

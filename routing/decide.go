@@ -353,7 +353,22 @@ func (j *journey) ordered(t *Tier) []*Deployment {
 	case BalanceFastest:
 		j.sortFastest(deps)
 	}
+	j.keepDeployment(deps)
 	return deps
+}
+
+// keepDeployment puts the deployment that the conversation's last answer came
+// from first, where its prompt cache is.
+func (j *journey) keepDeployment(deps []*Deployment) {
+	if j.r.Session == "" {
+		return
+	}
+	last := j.rt.state.sessions.find(j.r.Session, j.now).deployment
+	if i := slices.IndexFunc(deps, func(d *Deployment) bool { return d.Name == last }); i > 0 {
+		kept := deps[i]
+		copy(deps[1:i+1], deps[:i])
+		deps[0] = kept
+	}
 }
 
 // shuffle orders at random: the chance to be the next is a deployment's weight.

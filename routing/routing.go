@@ -346,8 +346,9 @@ func (rt *Router) Strategy() string { return rt.name }
 
 // Classify scores a prompt and names the tier it wants by the rules of the
 // chain's complexity strategy, or by the default rules when there is none.
-// Nothing else is looked at.
+// Nothing else is looked at; harness text is left out.
 func (rt *Router) Classify(prompt string) (Score, string) {
+	prompt, _ = rt.complexity.strip.strip(prompt)
 	score := ScorePrompt(prompt)
 	return score, rt.complexity.wanted(score.Value).Name
 }
@@ -374,7 +375,7 @@ func (rt *Router) Observe(o Outcome) {
 		return
 	}
 	if o.Result == ResultOK {
-		rt.state.sessions.note(o.Session, now, d.tier, rt.rank)
+		rt.state.sessions.note(o.Session, now, d, rt.rank)
 	}
 	rt.observeLatency(d, &o, now)
 }

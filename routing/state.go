@@ -8,7 +8,7 @@ import (
 )
 
 // State is what routing has learned from the answers so far: latency windows,
-// the health of deployments, and the tiers of running conversations. It is kept
+// the health of deployments, and where running conversations are. It is kept
 // by name and outlives a Router, so that a new configuration starts with it.
 type State struct {
 	start    time.Time
@@ -106,9 +106,9 @@ const (
 	sessionMost = 50_000          // conversations in each of two generations
 )
 
-// sessions remembers the tier of each conversation, by a keyed hash of its
-// name. Two generations bound it: when the younger is full or old it becomes
-// the older, and the older is forgotten.
+// sessions remembers the tier and the deployment of each conversation, by a
+// keyed hash of its name. Two generations bound it: when the younger is full or
+// old it becomes the older, and the older is forgotten.
 type sessions struct {
 	seed maphash.Seed
 
@@ -119,15 +119,23 @@ type sessions struct {
 }
 
 type session struct {
-	tier string
-	at   time.Duration
+	tier       string
+	deployment string // its last answer came from there
+	at         time.Duration
 }
 
 // last is the conversation's tier, and whether its cache is still warm; "" when
 // nothing is known.
 func (s *sessions) last(name string, now time.Duration) (tier string, warm bool) {
+	found := s.find(name, now)
+	return found.tier, found.tier != "" && now-found.at <= sessionWarm
+}
+
+// find is what is remembered of a conversation; the zero session when nothing
+// is.
+func (s *sessions) find(name string, now time.Duration) session {
 	if name == "" {
-		return "", false
+		return session{}
 	}
 	key := maphash.String(s.seed, name)
 	s.mu.Lock()
@@ -137,14 +145,16 @@ func (s *sessions) last(name string, now time.Duration) (tier string, warm bool)
 		found = s.old[key]
 	}
 	if now-found.at > sessionLife {
-		return "", false
+		return session{}
 	}
-	return found.tier, now-found.at <= sessionWarm
+	return found
 }
 
-// note records that tier answered. A lower tier than before does not take its
-// place until the cache there has gone cold: it may have stood in for a failure.
-func (s *sessions) note(name string, now time.Duration, tier *Tier, rank func(string) int) {
+// note records that a deployment answered. One of a lower tier than before does
+// not take its place until the cache there has gone cold: it may have stood in
+// for a failure.
+func (s *sessions) note(name string, now time.Duration, d *Deployment, rank func(string) int) {
+	tier := d.tier
 	if name == "" {
 		return
 	}
@@ -161,5 +171,5 @@ func (s *sessions) note(name string, now time.Duration, tier *Tier, rank func(st
 	if rank(before.tier) > tier.rank && now-before.at <= sessionWarm {
 		return
 	}
-	s.young[key] = session{tier: tier.Name, at: now}
+	s.young[key] = session{tier: tier.Name, deployment: d.Name, at: now}
 }

@@ -333,11 +333,35 @@ func TestFollowUps(t *testing.T) {
 	}
 }
 
+func TestSessionsKeepTheirUpstream(t *testing.T) {
+	for _, balance := range []Balance{BalanceOrdered, BalanceWeighted, BalanceFastest} {
+		synctest.Test(t, func(t *testing.T) {
+			rt := mustNew(t, Config{Tiers: []Tier{{Name: "fast", Balance: balance, Deployments: []Deployment{{Name: "a"}, {Name: "b"}, {Name: "c"}}}}})
+			rt.Observe(Outcome{Deployment: "c", Session: "s", Latency: time.Minute})
+			for range 50 {
+				d := rt.Decide(&Request{Prompt: "hi", Session: "s"})
+				if d.Upstream != "c" || len(d.Plan) != 3 {
+					t.Fatalf("%s: plan %v, want c first", balance, d.Plan)
+				}
+			}
+			rt.Observe(Outcome{Deployment: "c", Session: "s", Result: ResultLimited, RetryAfter: 10 * time.Second})
+			if d := rt.Decide(&Request{Prompt: "hi", Session: "s"}); d.Upstream == "c" {
+				t.Errorf("%s: the session stays at an upstream that is out", balance)
+			}
+			rt.Observe(Outcome{Deployment: "b", Session: "s", Latency: time.Second})
+			time.Sleep(time.Minute)
+			if d := rt.Decide(&Request{Prompt: "hi", Session: "s"}); d.Upstream != "b" {
+				t.Errorf("%s: %s, want b, where the cache is now", balance, d.Upstream)
+			}
+		})
+	}
+}
+
 func TestSessionsAreBounded(t *testing.T) {
 	s := NewState()
 	rt := mustNew(t, Config{Tiers: threeTiers(), State: s})
 	for i := range 3*sessionMost + 10 {
-		s.sessions.note(fmt.Sprint(i), s.now(), rt.tiers[2], rt.rank)
+		s.sessions.note(fmt.Sprint(i), s.now(), &rt.tiers[2].Deployments[0], rt.rank)
 	}
 	if n := len(s.sessions.young) + len(s.sessions.old); n > 2*sessionMost {
 		t.Errorf("%d sessions are kept", n)
