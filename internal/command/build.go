@@ -507,7 +507,7 @@ func strategy(s *config.Strategy) routing.Strategy {
 		r := s.Complexity.Rules[tier]
 		rules = append(rules, routing.Rule{Tier: tier, Low: r[0], High: r[1]})
 	}
-	return routing.NewComplexity(routing.ComplexityConfig{Rules: rules})
+	return routing.NewComplexity(routing.ComplexityConfig{Rules: rules, Harness: s.Complexity.Harness})
 }
 
 // needsRestart names what differs between two configurations and a reload

@@ -199,7 +199,8 @@ type Latency struct {
 
 // Complexity picks a tier by the prompt's score.
 type Complexity struct {
-	Rules map[string][2]float64 `yaml:"rules"` // [from, to) of the score by tier; nil means the default ones
+	Rules   map[string][2]float64 `yaml:"rules"`   // [from, to) of the score by tier; nil means the default ones
+	Harness []string              `yaml:"harness"` // tags of blocks that are not scored; nil means routing.HarnessTags, empty means none
 }
 
 // Budget is a limit of money per window.

@@ -132,6 +132,8 @@ func TestConfigurationProblems(t *testing.T) {
 		{"an alias to nowhere", "models: {aliases: {gpt: fats}}\n", `config.yaml:6:25: models.aliases.gpt: "fats" is no tier, upstream or model of this file, nor auto; did you mean "fast"?`},
 		{"ranges that overlap", "strategy: [{complexity: {rules: {fast: [0, 5], powerful: [4, 10]}}}]\n", `config.yaml:6:58: strategy[0].complexity.rules.powerful: overlaps with the range of fast`},
 		{"a range of one number", "strategy: [{complexity: {rules: {fast: [0]}}}]\n", `config.yaml:6:40: strategy[0].complexity.rules.fast: want a list of 2 values`},
+		{"a harness tag in brackets", "strategy: [{complexity: {harness: [memo, <memo>]}}]\n", `config.yaml:6:42: strategy[0].complexity.harness[1]: expected the name of a tag without brackets, such as system-reminder`},
+		{"a harness tag given twice", "strategy: [{complexity: {harness: [memo, memo]}}]\n", `config.yaml:6:42: strategy[0].complexity.harness[1]: "memo" stands twice`},
 		{"a cost order that names a tier twice", "strategy: [{cost: {tiers_by_cost: [fast, fast]}}]\n", `config.yaml:6:42: strategy[0].cost.tiers_by_cost[1]: "fast" stands twice`},
 		{"a field that cannot be dropped", "=tiers: {fast: [{provider: ollama, model: m, params: {drop: [store, max_tokens]}}]}\n", `config.yaml:1:68: tiers.fast[0].params.drop[1]: max_tokens cannot be dropped: limit_field says which of the two the upstream reads`},
 		{"a limit field where there is but one", "=tiers: {fast: [{provider: anthropic, model: m, api_key: k, limit_field: max_tokens}]}\n", `config.yaml:1:73: tiers.fast[0].limit_field: not for provider anthropic`},

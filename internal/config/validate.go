@@ -636,7 +636,22 @@ func (k *checker) latency(key string, l *Latency) {
 	}
 }
 
+// harnessTag is a name that a reason in a header can show and that a tag can
+// have.
+var harnessTag = regexp.MustCompile(`^[A-Za-z0-9_.:-]+( [A-Za-z0-9_.:-]+)*$`)
+
+func (k *checker) harness(key string, tags []string) {
+	seen := map[string]bool{}
+	for i, tag := range tags {
+		if !harnessTag.MatchString(tag) {
+			k.add(index(key, i), "expected the name of a tag without brackets, such as system-reminder")
+		}
+		k.once(seen, index(key, i), tag)
+	}
+}
+
 func (k *checker) complexity(key string, c *Complexity) {
+	k.harness(join(key, "harness"), c.Harness)
 	for _, name := range slices.Sorted(maps.Keys(c.Rules)) {
 		rule := join(join(key, "rules"), name)
 		k.tierName(rule, name)
