@@ -93,6 +93,7 @@ func (c *chat) normalize(caps Capabilities) error {
 	if err := c.dropLooseThoughts(); err != nil {
 		return err
 	}
+	c.liftLeading()
 	if err := c.checkPairs(); err != nil {
 		return err
 	}
@@ -158,6 +159,18 @@ func (c *chat) liftSystem(caps Capabilities) {
 		c.messages[first].blocks = slices.Concat(c.system, c.messages[first].blocks)
 	}
 	c.system = nil
+}
+
+// liftLeading lifts the system text that has come to stand first, because the
+// turns before it say nothing.
+func (c *chat) liftLeading() {
+	for len(c.messages) > 0 && c.messages[0].role == roleSystem {
+		c.system = append(c.system, c.messages[0].blocks...)
+		c.messages = c.messages[1:]
+	}
+	if len(c.messages) == 0 {
+		c.messages, c.system = []message{{role: roleUser, blocks: c.system}}, nil
+	}
 }
 
 // dropReplayedReasoning leaves reasoning only where the model takes it back:

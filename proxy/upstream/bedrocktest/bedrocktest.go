@@ -149,7 +149,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if req.Operation != "invoke" {
-		if err := CheckConverse(body); err != nil {
+		err := CheckConverse(body)
+		if err == nil {
+			err = checkModel(req.Model, body)
+		}
+		if err != nil {
 			message, _ := json.Marshal(err.Error())
 			fail(w, http.StatusBadRequest, "ValidationException", `{"message":`+string(message)+`}`)
 			return
