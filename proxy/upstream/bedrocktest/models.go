@@ -27,28 +27,31 @@ var refusedKeywords = []string{
 	"maxItems", "uniqueItems", "minProperties", "maxProperties", "patternProperties", "oneOf", "not", "if", "then", "else",
 }
 
-// checkModel judges a request by the rules of the model it is for.
-func checkModel(model string, body []byte) error {
-	var r struct {
-		ToolConfig struct {
-			Tools []struct {
-				ToolSpec struct {
-					Name        string
-					Strict      bool
-					InputSchema struct{ JSON map[string]any }
-				}
+// modelRequest is what of a request the rules of models are about.
+type modelRequest struct {
+	ToolConfig struct {
+		Tools []struct {
+			ToolSpec struct {
+				Name        string
+				Strict      bool
+				InputSchema struct{ JSON map[string]any }
 			}
-			ToolChoice map[string]any
 		}
-		Additional   map[string]json.RawMessage `json:"additionalModelRequestFields"`
-		OutputConfig struct {
-			TextFormat *struct {
-				Structure struct {
-					JSONSchema struct{ Schema string }
-				}
+		ToolChoice map[string]any
+	}
+	Additional   map[string]json.RawMessage `json:"additionalModelRequestFields"`
+	OutputConfig struct {
+		TextFormat *struct {
+			Structure struct {
+				JSONSchema struct{ Schema string }
 			}
 		}
 	}
+}
+
+// checkModel judges a request by the rules of the model it is for.
+func checkModel(model string, body []byte) error {
+	var r modelRequest
 	if err := json.Unmarshal(body, &r); err != nil {
 		return err
 	}
@@ -77,6 +80,11 @@ func checkModel(model string, body []byte) error {
 	case r.OutputConfig.TextFormat != nil && !nativeSchemas.MatchString(model):
 		return errors.New("output_config.format: Extra inputs are not permitted")
 	}
+	return r.checkSchemas(claude)
+}
+
+// checkSchemas judges the tools and the format of the answer.
+func (r *modelRequest) checkSchemas(claude bool) error {
 	for i, t := range r.ToolConfig.Tools {
 		properties, _ := t.ToolSpec.InputSchema.JSON["properties"].(map[string]any)
 		for key := range properties {
