@@ -54,6 +54,11 @@ func lowBudget(s budget.Status) bool {
 	return s.Limit.Amount-s.Spent-s.Reserved < s.Limit.Amount/allotmentOfRest
 }
 
+// nearItsEnd says whether a budget may soon be low. One that is not is in no
+// danger: nothing is set aside in it before Redis has shown a sign of trouble,
+// and so nothing of it is charged when a replica dies.
+func nearItsEnd(s budget.Status) bool { return s.Room() < s.Limit.Amount/2 }
+
 // tend has a look at the budgets of an admitted request, off its path.
 func (s *allotments) tend(l *lease) {
 	if l.ledger.config.OnLoss != OnLossBounded {
@@ -109,7 +114,7 @@ func (s *allotments) look(r *Ledger, share share) {
 	switch {
 	case have != nil && lowBudget(status):
 		s.giveBack(have)
-	case have == nil && !lowBudget(status) && !many && r.Up():
+	case have == nil && !lowBudget(status) && !many && r.Up() && (r.store.troubled() || nearItsEnd(status)):
 		s.setAside(r, share, status)
 	}
 }
@@ -224,6 +229,26 @@ func (s *allotments) take(l *lease, amount budget.Nanodollars) bool {
 		}
 	}
 	return true
+}
+
+// cover says whether the allotments of l's hard budgets could admit amount.
+func (s *allotments) cover(l *lease, amount budget.Nanodollars) bool {
+	if l.ledger.config.OnLoss != OnLossBounded || l.allotments != nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	hard := 0
+	for _, share := range l.shares {
+		if !share.limit.Hard {
+			continue
+		}
+		hard++
+		if have := s.byView[share.view]; have == nil || have.left < amount {
+			return false
+		}
+	}
+	return hard > 0 && len(s.byView) > 0
 }
 
 // settle ends what a request holds of slices, where it was charged spent.

@@ -61,7 +61,7 @@ func TestNobodyIsRefusedForASliceThatIsNew(t *testing.T) {
 			settle(t, reserve(t, r, cent, limit), cent)
 			flushed(t, r)
 			v := r.views.get(limit, r.store.now())
-			eventually(t, 2*time.Second, "a slice", func() bool {
+			eventually(t, 20*time.Second, "an allotment", func() bool {
 				v.mu.Lock()
 				defer v.mu.Unlock()
 				return v.allotment != nil

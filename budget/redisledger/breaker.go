@@ -7,61 +7,94 @@ import (
 	"time"
 )
 
-// breaker stops asking a store that does not answer. While it is open only the
-// beat asks, one at a time.
+// breaker stops asking a store that is silent: one that has replied to nothing
+// for a while although calls were out. It counts that while in ticks, so that a
+// process that was not scheduled, or calls that queue here, do not look like
+// silence. While it is open only the heartbeat asks, one at a time.
 type breaker struct {
-	open   atomic.Bool // open, in the language of electricity: nothing passes
-	inRow  atomic.Int64
-	calls  atomic.Int64 // since the window began
-	onOpen func()
-	// onlyInRow leaves out the share of calls that fail.
-	onlyInRow bool
+	open     atomic.Bool
+	replies  atomic.Int64 // so far
+	last     atomic.Int64 // when the last came, ns since 1970
+	out      atomic.Int64 // who waits for a reply, or to try again
+	watching atomic.Bool
+	ticks    int // of silence that open it
+	onOpen   func()
 
-	mu       sync.Mutex
-	failures int
-	window   time.Time
-	wait     time.Duration
-	next     time.Time
+	// What the tick compares; only the one that watches touches them.
+	seen   int64
+	silent int
+
+	mu   sync.Mutex
+	wait time.Duration
+	next time.Time
 }
 
 const (
-	breakerInRow  = 5
-	breakerCalls  = 20
-	breakerWindow = time.Second
-	breakerWait   = 200 * time.Millisecond
-	// Kept under a second, so that a store that is back is found within one.
+	// silence is how long nothing may be replied before the breaker opens.
+	silence     = 500 * time.Millisecond
+	silenceTick = 25 * time.Millisecond
+	breakerWait = 100 * time.Millisecond
 	// The probe is a single small command: it can be made this often.
-	breakerMaxWait = 800 * time.Millisecond
+	breakerMaxWait = 400 * time.Millisecond
 )
 
 func (b *breaker) allows() bool { return !b.open.Load() }
 
-func (b *breaker) succeeded() {
-	b.calls.Add(1)
-	if b.inRow.Load() != 0 {
-		b.inRow.Store(0)
+// replied notes a useful reply.
+func (b *breaker) replied() {
+	b.replies.Add(1)
+	b.last.Store(time.Now().UnixNano())
+}
+
+// lastReply is when the store last said something.
+func (b *breaker) lastReply() time.Time { return time.Unix(0, b.last.Load()) }
+
+// begin notes that somebody waits for the store, until end.
+func (b *breaker) begin() {
+	b.out.Add(1)
+	b.watch()
+}
+
+func (b *breaker) end() { b.out.Add(-1) }
+
+// watch has silence counted while somebody waits.
+func (b *breaker) watch() {
+	if b.watching.CompareAndSwap(false, true) {
+		b.seen, b.silent = b.replies.Load(), 0
+		time.AfterFunc(silenceTick, b.tick)
 	}
 }
 
-// failed counts any failure: refusals, timeouts and waits for a connection.
-func (b *breaker) failed() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := time.Now()
-	if now.Sub(b.window) > breakerWindow {
-		b.window, b.failures = now, 0
-		b.calls.Store(0)
-	}
-	b.failures++
-	calls := b.calls.Add(1)
-	row := b.inRow.Add(1)
-	many := !b.onlyInRow && calls >= breakerCalls && int64(b.failures)*2 >= calls
-	if b.open.Load() || row < breakerInRow && !many {
+func (b *breaker) tick() {
+	if b.out.Load() == 0 {
+		b.watching.Store(false)
+		if b.out.Load() > 0 { // somebody came meanwhile
+			b.watch()
+		}
 		return
 	}
-	b.open.Store(true)
+	replies := b.replies.Load()
+	if replies != b.seen {
+		b.seen, b.silent = replies, 0
+	} else {
+		b.silent++
+	}
+	if b.silent >= b.ticks {
+		b.silent = 0
+		b.trip()
+	}
+	time.AfterFunc(silenceTick, b.tick)
+}
+
+func (b *breaker) trip() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open.Load() {
+		return
+	}
 	b.wait = breakerWait
-	b.next = now.Add(jittered(b.wait))
+	b.next = time.Now().Add(jittered(b.wait))
+	b.open.Store(true)
 	b.onOpen()
 }
 
@@ -70,9 +103,6 @@ func (b *breaker) probed(ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if ok {
-		b.failures = 0
-		b.calls.Store(0)
-		b.inRow.Store(0)
 		b.open.Store(false)
 		return
 	}

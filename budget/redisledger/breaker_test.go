@@ -6,76 +6,71 @@ import (
 	"time"
 )
 
-func TestBreakerOpens(t *testing.T) {
+func newBreaker(opened *int) *breaker {
+	return &breaker{ticks: int(silence / silenceTick), onOpen: func() { *opened++ }}
+}
+
+func TestBreakerOpensOnSilenceAlone(t *testing.T) {
 	for _, c := range []struct {
-		name      string
-		onlyInRow bool
-		calls     string // + succeeds, - fails
-		open      bool
+		name string
+		run  func(b *breaker)
+		open bool
 	}{
-		{"not after four failures in a row", false, "----", false},
-		{"after five failures in a row", false, "-----", true},
-		{"not when one in between succeeds", false, "----+----", false},
-		{"when half of twenty fail", false, "+-+-+-+-+-+-+-+-+-+-", true},
-		{"not when ten of nineteen fail", false, "-+-+-+-+-+-+-+-+-+-", false},
-		{"not when fewer fail", false, "++-++-++-++-++-++-++-++-", false},
-		{"not by a share where only rows count", true, "+-+-+-+-+-+-+-+-+-+-+-+-", false},
-		{"by a row where only rows count", true, "+-----", true},
+		{"no reply while a call is out", func(b *breaker) {
+			b.begin()
+			time.Sleep(silence + 2*silenceTick)
+		}, true},
+		{"nobody waits", func(*breaker) { time.Sleep(10 * silence) }, false},
+		{"calls that wait long while others are answered", func(b *breaker) {
+			b.begin()
+			for range 20 {
+				time.Sleep(silence / 2)
+				b.replied()
+			}
+		}, false},
+		{"one call after the other fails", func(b *breaker) {
+			for range 10 {
+				b.begin()
+				time.Sleep(silence / 8)
+				defer b.end()
+			}
+		}, true},
+		{"a pause shorter than silence", func(b *breaker) {
+			b.begin()
+			time.Sleep(silence - 4*silenceTick)
+			b.replied()
+			b.end()
+			time.Sleep(silence)
+		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			opened := 0
-			b := breaker{onOpen: func() { opened++ }, onlyInRow: c.onlyInRow, window: time.Now()}
-			for _, call := range c.calls {
-				if call == '+' {
-					b.succeeded()
-				} else {
-					b.failed()
+			synctest.Test(t, func(t *testing.T) {
+				opened := 0
+				b := newBreaker(&opened)
+				c.run(b)
+				if b.allows() == c.open {
+					t.Errorf("open: %v, want %v", !b.allows(), c.open)
 				}
-			}
-			if b.allows() == c.open || (opened == 1) != c.open {
-				t.Errorf("allows %v, opened %d times; want it open: %v", b.allows(), opened, c.open)
-			}
+				b.out.Store(0)
+				time.Sleep(2 * silenceTick) // the watch ends
+			})
 		})
 	}
 }
 
-func TestBreakerIsProbedWithinASecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := breaker{onOpen: func() {}}
-		for range breakerInRow {
-			b.failed()
+func TestBreakerIsProbedWithinHalfASecond(t *testing.T) {
+	opened := 0
+	b := newBreaker(&opened)
+	b.trip()
+	b.trip()
+	for range 20 {
+		if d := b.untilProbe(); d > breakerMaxWait {
+			t.Fatalf("probed in %v", d)
 		}
-		if wait := b.untilProbe(); wait < breakerWait/2 || wait > breakerWait {
-			t.Errorf("first probe after %v", wait)
-		}
-		for range 20 {
-			b.probed(false)
-			if wait := b.untilProbe(); wait < breakerWait || wait > breakerMaxWait {
-				t.Errorf("next probe after %v, want %v to %v", wait, breakerWait, breakerMaxWait)
-			}
-			time.Sleep(b.untilProbe())
-		}
-		b.probed(true)
-		if !b.allows() {
-			t.Error("open after a probe that succeeded")
-		}
-		b.failed()
-		if !b.allows() {
-			t.Error("open after one failure more")
-		}
-	})
-}
-
-func TestBreakerForgetsOldFailures(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := breaker{onOpen: func() {}}
-		for range 30 {
-			b.failed()
-			b.succeeded()
-			time.Sleep(breakerWindow / 8)
-		}
-		if !b.allows() {
-			t.Error("open, though less than twenty calls were made in any second")
-		}
-	})
+		b.probed(false)
+	}
+	b.probed(true)
+	if !b.allows() || opened != 1 {
+		t.Errorf("after a good probe: allows %v, opened %d times", b.allows(), opened)
+	}
 }

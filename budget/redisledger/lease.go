@@ -206,25 +206,35 @@ const maxWaits = 6
 // money of this replica that is on its way back.
 func (l *lease) ask(ctx context.Context, target budget.Nanodollars) error {
 	r := l.ledger
+	if !r.store.breaker.allows() { // nobody waits for a Redis that is known to be silent
+		return unavailable(errLost)
+	}
+	r.store.breaker.begin()
+	defer r.store.breaker.end()
 	began := time.Now()
-	failed, waits, reclaimed, last := 0, 0, false, false
-	for range 20 {
+	wait := l.patience(target)
+	waits, reclaimed, last := 0, false, false
+	for turns := 0; turns < 20; {
 		if !r.usable(ctx) {
-			return unavailable(errLost)
+			if time.Since(began) > wait || !l.pause(ctx) {
+				return unavailable(errLost)
+			}
+			continue
 		}
 		if !l.bound {
 			l.bind(r.store.now())
 		}
 		final := (reclaimed || !l.reclaimable()) && (waits >= maxWaits || !l.allottedElsewhere())
 		last = final && (last || waits >= maxWaits)
-		calls, err := l.send(l.holds(target, l.mode(final, last)), began)
+		calls, err := l.send(l.holds(target, l.mode(final, last)), began, wait)
 		if err != nil {
 			l.doubt = l.doubt || target > 0 && !errors.Is(err, errNotSent)
-			if failed++; failed >= 2 || time.Since(began) > patience-r.store.timeout/2 {
+			if l.tooLong(began, wait) || !l.pause(ctx) {
 				return unavailable(err)
 			}
 			continue
 		}
+		turns++
 		verdict, err := l.apply(calls)
 		switch verdict {
 		case 'A':
@@ -245,7 +255,7 @@ func (l *lease) ask(ctx context.Context, target budget.Nanodollars) error {
 			}
 			r.reclaim(ctx, l)
 			reclaimed = true
-			began, failed = time.Now(), 0 // redis answers: the waiting was ours
+			began = time.Now() // redis answers: the waiting was ours
 		case 'E':
 			r.refreshEpoch(ctx)
 		case 'M':
@@ -254,7 +264,7 @@ func (l *lease) ask(ctx context.Context, target budget.Nanodollars) error {
 		}
 		if verdict != 'D' && verdict != 'Q' { // the parts before may be held
 			l.doubt = l.doubt || target > 0 && len(calls) > 1
-			if err == nil && time.Since(began) > r.store.patience() {
+			if err == nil && l.tooLong(began, wait) {
 				err = errLost
 			}
 		}
@@ -265,15 +275,46 @@ func (l *lease) ask(ctx context.Context, target budget.Nanodollars) error {
 	return unavailable(errLost)
 }
 
+// patience is how long a reservation waits for Redis: not long where allotments
+// can admit it.
+func (l *lease) patience(target budget.Nanodollars) time.Duration {
+	if r := l.ledger; target > 0 && r.allotments.cover(l, target-l.held) {
+		return min(allotmentWait, r.store.patience())
+	}
+	return l.ledger.store.patience()
+}
+
+// maxWaiting bounds, in patiences, how long a Redis that answers others keeps a
+// reservation waiting.
+const maxWaiting = 10
+
+// tooLong says whether to give up: Redis was silent for as long as the
+// reservation waits. One that answers others is only busy.
+func (l *lease) tooLong(began time.Time, wait time.Duration) bool {
+	s := l.ledger.store
+	if wait < s.patience() {
+		return time.Since(began) >= wait
+	}
+	return s.silentSince(began) >= wait || time.Since(began) >= maxWaiting*wait
+}
+
+// pause waits a moment before the next try. It says whether there is to be one.
+func (l *lease) pause(ctx context.Context) bool {
+	return l.ledger.queue.pause(jittered(retryPause)) && ctx.Err() == nil
+}
+
 func unavailable(cause error) error { return fmt.Errorf("%w: %w", budget.ErrUnavailable, cause) }
 
 // send makes the calls for the parts one after the other, up to the first that
 // is not admitted: one round trip, but for a cluster. The parts are in such an
 // order that what is held for a moment by a request that is denied after all
 // stands in nobody's way who would not be denied as well.
-func (l *lease) send(calls []*call, began time.Time) (sent []*call, err error) {
+func (l *lease) send(calls []*call, began time.Time, wait time.Duration) (sent []*call, err error) {
 	r := l.ledger
-	until := began.Add(r.store.patience())
+	if wait == r.store.patience() {
+		began = time.Now() // each try has its time: tooLong ends them
+	}
+	until := began.Add(wait)
 	for i := range calls {
 		if err := r.queue.do(calls[i:i+1:i+1], until); err != nil {
 			return nil, err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/internal/redisclient"
 )
 
 // OnLoss says what happens to requests under a hard budget while Redis is
@@ -45,8 +46,8 @@ type Config struct {
 	// Logger is told when the store is lost and found, and what is wrong with
 	// its set-up. nil means slog.Default.
 	Logger *slog.Logger
-	// Timeout is for one round trip; a second one is tried after it. 0 means
-	// 50 ms.
+	// Timeout is how long a reservation waits for Redis, retries and reconnects
+	// included. 0 means a second.
 	Timeout time.Duration
 }
 
@@ -89,8 +90,10 @@ type Ledger struct {
 }
 
 const (
-	// A reservation may take this long, retry and all, when Redis hangs.
-	patience = 100 * time.Millisecond
+	// A reservation that allotments can admit waits no longer for Redis.
+	allotmentWait = 50 * time.Millisecond
+	// The time between two tries of a reservation.
+	retryPause = 10 * time.Millisecond
 	// Scripts refuse a reservation that reaches them this late: whoever sent
 	// it has given up.
 	staleAfter = 2 * time.Second
@@ -144,7 +147,7 @@ func newLedger(c Config) (*Ledger, error) {
 		c.Lease = budget.DefaultLease
 	}
 	if c.Timeout <= 0 {
-		c.Timeout = 50 * time.Millisecond
+		c.Timeout = redisclient.DefaultTimeout
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -222,7 +225,7 @@ func (r *Ledger) Known() []budget.Status { return r.views.known(r.store.now()) }
 // Reset sets what is spent to 0 for all replicas. Open reservations stay and
 // settle into the new count.
 func (r *Ledger) Reset(ctx context.Context) error {
-	early, cancel := context.WithTimeout(ctx, patience)
+	early, cancel := context.WithTimeout(ctx, r.store.patience())
 	defer cancel()
 	_ = r.queue.flush(early) // what is settled later counts anew
 	if err := r.heartbeat(ctx, "reset"); err != nil {
@@ -230,7 +233,7 @@ func (r *Ledger) Reset(ctx context.Context) error {
 	}
 	if r.store.cluster {
 		// The others learn of it by their next beat, not by their next call.
-		r.queue.pause(heartbeatEvery + patience)
+		r.queue.pause(heartbeatEvery + r.store.patience())
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package redisledger
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -158,9 +159,8 @@ func (q *queue) do(calls []*call, until time.Time) error {
 		w.ready = make(chan struct{}, 1)
 		q.waiting = append(q.waiting, w)
 		q.mu.Unlock()
-		<-w.ready // not for long: every round trip has a timeout
-		if w.batch == nil {
-			return w.err
+		if err := q.await(w); err != nil || w.batch == nil {
+			return err
 		}
 	} else {
 		q.busy++
@@ -170,6 +170,30 @@ func (q *queue) do(calls []*call, until time.Time) error {
 	}
 	q.lead(w)
 	return w.err
+}
+
+// await returns when w's calls were made by another, when it is w's turn to
+// make them, or when w has waited long enough.
+func (q *queue) await(w *waiter) error {
+	timer := time.NewTimer(time.Until(w.until))
+	defer timer.Stop()
+	select {
+	case <-w.ready:
+		return w.err
+	case <-timer.C:
+	}
+	q.mu.Lock()
+	if i := slices.Index(q.waiting, w); i >= 0 {
+		q.waiting = slices.Delete(q.waiting, i, i+1)
+		q.mu.Unlock()
+		return errNotSent
+	}
+	leads := w.batch != nil
+	q.mu.Unlock()
+	if leads {
+		return nil // the others of the batch count on it
+	}
+	return errLost
 }
 
 // lead makes the round trip for a batch and hands on the turn.

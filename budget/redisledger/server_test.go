@@ -173,7 +173,8 @@ func newReplica(t testing.TB, c Config) *Ledger {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.freshFor = -1 // always ask: two replicas look at the same money
+	r.store.trouble.Store(time.Now().UnixNano()) // allotments are taken
+	r.freshFor = -1                              // always ask: two replicas look at the same money
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

@@ -82,6 +82,7 @@ type store struct {
 	timeout time.Duration
 	breaker breaker
 	count   counters
+	trouble atomic.Int64 // when the store last failed to answer, ns since 1970
 
 	// server is the run id of the server that the epoch speaks of, and strange
 	// is set when a connection leads to another.
@@ -107,16 +108,16 @@ const inFlight = 8
 
 // openStore makes the client; it does not connect.
 func openStore(c Config) (*store, error) {
-	s := &store{timeout: c.Timeout, began: time.Now()}
+	s := &store{timeout: c.Timeout / 2, began: time.Now()} // so that one lost reply leaves time to ask again
+	s.breaker.ticks = int(max(1, min(silence, c.Timeout)/silenceTick))
 	s.breaker.onOpen = func() { s.count.opened.Add(1) }
-	conf := redisclient.Config{URL: c.URL, Username: c.Username, Password: c.Password, TLS: c.TLS, Timeout: c.Timeout}
+	conf := redisclient.Config{URL: c.URL, Username: c.Username, Password: c.Password, TLS: c.TLS, Timeout: s.timeout}
 	conf.OnConnect = s.checkServer
 	var err error
 	if s.client, err = redisclient.New(conf); err != nil {
 		return nil, fmt.Errorf("redis url: %w", err)
 	}
 	s.cluster = redisclient.IsCluster(s.client)
-	s.breaker.onlyInRow = s.cluster // one lost node is not the store
 	return s, nil
 }
 
@@ -184,8 +185,26 @@ func infoField(info, name string) string {
 	return value
 }
 
-// patience is how long a request may wait for an answer, retry and all.
-func (s *store) patience() time.Duration { return max(patience, 2*s.timeout) }
+// patience is how long a request waits for an answer, retries and all.
+func (s *store) patience() time.Duration { return 2 * s.timeout }
+
+// silentSince is how long the store has said nothing to one who waits since
+// then.
+func (s *store) silentSince(began time.Time) time.Duration {
+	if last := s.breaker.lastReply(); last.After(began) {
+		began = last
+	}
+	return time.Since(began)
+}
+
+// troubleFor is how long a sign of trouble is remembered.
+const troubleFor = 10 * time.Minute
+
+// troubled says whether the store has failed to answer lately.
+func (s *store) troubled() bool {
+	at := s.trouble.Load()
+	return at != 0 && time.Since(time.Unix(0, at)) < troubleFor
+}
 
 // exec runs the calls in one round trip. Its error is the store's, and that of
 // some of the calls: whether these took effect is unknown. Errors that concern
@@ -194,6 +213,8 @@ func (s *store) patience() time.Duration { return max(patience, 2*s.timeout) }
 // Reading an answer has the store's timeout. All of it has at most twice that,
 // because a new connection begins with a greeting, a round trip of its own.
 func (s *store) exec(ctx context.Context, calls []*call) error {
+	s.breaker.begin()
+	defer s.breaker.end()
 	until := time.Now().Add(2 * s.timeout)
 	if earlier, ok := ctx.Deadline(); !ok || until.Before(earlier) {
 		ctx = deadline{ctx, until}
@@ -217,13 +238,13 @@ func (s *store) exec(ctx context.Context, calls []*call) error {
 	}
 	if err != nil {
 		s.count.failures.Add(1)
-		s.breaker.failed()
+		s.trouble.Store(time.Now().UnixNano())
 		if c, ok := s.client.(*redis.ClusterClient); ok {
 			c.ReloadState(ctx) // a dead node does not say who has its slots now
 		}
 		return err
 	}
-	s.breaker.succeeded()
+	s.breaker.replied()
 	return nil
 }
 

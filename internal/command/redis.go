@@ -28,6 +28,8 @@ func (b *builder) openRedis(c *config.Config) error {
 		OnLoss: redisledger.OnLoss(c.Redis.OnLoss),
 		Lease:  time.Duration(c.Redis.Lease),
 		Logger: b.log,
+
+		Timeout: time.Duration(c.Redis.Timeout),
 	})
 	if err != nil {
 		return config.Problems{c.Problem("redis.url", "%v", err)}

@@ -227,6 +227,8 @@ type Redis struct {
 	Prefix   string           `yaml:"prefix"`
 	OnLoss   string           `yaml:"on_loss" oneof:"closed,bounded,open"`
 	Lease    Duration         `yaml:"lease"` // of reservations, also without Redis
+	// Timeout is how long a reservation waits for a Redis that is silent.
+	Timeout Duration `yaml:"timeout"`
 	// PEM files, for rediss://: the authorities that Redis' certificate is
 	// checked with, instead of the system's, and the router's own certificate.
 	CAFile   string `yaml:"ca_file"`
@@ -269,7 +271,7 @@ func (c *Config) setDefaults() {
 	}
 	c.Identity = Identity{Mode: "sidecar"}
 	c.Models = Models{Unknown: "route"}
-	c.Redis = Redis{Prefix: "router", OnLoss: "bounded", Lease: Duration(time.Minute)}
+	c.Redis = Redis{Prefix: "router", OnLoss: "bounded", Lease: Duration(time.Minute), Timeout: Duration(time.Second)}
 	c.Timeouts = Timeouts{
 		Connect:    Duration(2 * time.Second),
 		FirstEvent: Duration(60 * time.Second),

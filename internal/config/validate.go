@@ -790,6 +790,9 @@ func (k *checker) rest() {
 	if lease := time.Duration(k.Redis.Lease); lease < 5*time.Second || lease > time.Hour {
 		k.add("redis.lease", "want 5s to 1h")
 	}
+	if wait := time.Duration(k.Redis.Timeout); wait < 50*time.Millisecond || wait > 30*time.Second {
+		k.add("redis.timeout", "want 50ms to 30s")
+	}
 	for i, host := range k.Translate.ImageHosts {
 		if host == "" || strings.ContainsAny(host, " /@") {
 			k.add(index("translate.image_hosts", i), "want a host name such as images.example.com")
