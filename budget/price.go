@@ -179,11 +179,6 @@ type Usage struct {
 	Tier           string // the service tier or speed it was served at; "" is the standard one
 }
 
-// Tokens is Usage's former name.
-//
-// Deprecated: use Usage.
-type Tokens = Usage
-
 // Cost is the price of u, rounded up once, to a nano-dollar. Negative counts
 // are taken as 0. Where the parts of a count exceed the whole, as in a broken
 // usage report, the parts are charged. A tier whose price is unknown costs

@@ -263,7 +263,7 @@ func logFailure(j *journey, a *AttemptRecord) {
 // nobody knows all that was reserved.
 func (s *Server) charge(j *journey, a *attempt, err error) (budget.Nanodollars, TokenRecord) {
 	worst := j.purse.worst(a.deployment, a.output)
-	if a.usage != nil && plausible(a.usage, j.purse, a.output) {
+	if a.usage != nil && plausible(a.usage) {
 		t := TokenRecord{Input: a.usage.InputTokens, Output: a.usage.OutputTokens, Cached: a.usage.CachedTokens,
 			CacheWrite: a.usage.CacheWriteTokens, Reasoning: a.usage.ReasoningTokens}
 		cost := j.purse.cost(a.deployment, a.usage)
@@ -301,12 +301,13 @@ func (s *Server) charge(j *journey, a *attempt, err error) (budget.Nanodollars, 
 	return 0, TokenRecord{}
 }
 
-// plausible doubts usage far beyond what the request can have used.
-func plausible(u *translate.Usage, p *purse, output int64) bool {
-	r := p.request
-	mostInput := 10 * (r.InputBytes + int64(r.Images+r.Audio+r.Files)*100*defaultMediaTokens + 1000)
-	mostOutput := 10 * (max(output, defaultOutput)*max(1, r.N) + 1000)
-	return u.InputTokens <= mostInput && u.OutputTokens <= mostOutput
+// mostTokens is the most that a call's usage is believed to be. Reasoning and
+// searches can use any number of tokens below it.
+const mostTokens = 100_000_000
+
+// plausible doubts usage that no call can have.
+func plausible(u *translate.Usage) bool {
+	return u.InputTokens <= mostTokens && u.OutputTokens <= mostTokens-u.InputTokens
 }
 
 // observe tells the router how the attempt ended.

@@ -114,16 +114,20 @@ func (p *purse) worst(d *deployment, output int64) budget.Nanodollars {
 
 // price is what d can charge for the request.
 func (p *purse) price(d *deployment) budget.Price {
-	if p.hour || d.hour {
-		return d.Price
+	price := d.Price
+	if p.request.Audio == 0 {
+		price = price.WithoutAudio()
 	}
-	return d.Price.WithoutHour()
+	if p.hour || d.hour {
+		return price
+	}
+	return price.WithoutHour()
 }
 
 // cost is what a reported usage of d costs. Where a cache's lifetime is not
 // reported, the one asked for counts.
 func (p *purse) cost(d *deployment, u *translate.Usage) budget.Nanodollars {
-	t := budget.Tokens{Input: u.InputTokens, Output: u.OutputTokens, CachedInput: u.CachedTokens,
+	t := budget.Usage{Input: u.InputTokens, Output: u.OutputTokens, CachedInput: u.CachedTokens,
 		CacheWrite: u.CacheWriteTokens, CacheWriteHour: u.CacheWriteHourTokens}
 	if !u.CacheTTLKnown && (p.hour || d.hour) {
 		t.CacheWriteHour = t.CacheWrite

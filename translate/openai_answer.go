@@ -262,8 +262,10 @@ func (r *answerReader) readUsage() {
 			c.output = r.count()
 		case "total_tokens":
 			c.total = r.count()
-		case "prompt_cache_hit_tokens": // DeepSeek
+		case "prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens": // DeepSeek, Moonshot, others
 			c.cached = max(c.cached, r.count())
+		case "cache_creation_input_tokens":
+			c.written = max(c.written, r.count())
 		case "prompt_tokens_details":
 			r.details(&c)
 		case "completion_tokens_details":
