@@ -45,6 +45,9 @@ func TestAPIDocumentListsEveryRouteOfTheServer(t *testing.T) {
 		case "/v1/models/*":
 			r.path = "/v1/models/{id}"
 		}
+		if strings.HasPrefix(r.path, "/dashboard/") {
+			continue // what the page asks for is its own business
+		}
 		want = append(want, r.method+" "+r.path)
 	}
 	var got []string

@@ -85,11 +85,9 @@ func millis(d time.Duration) float64 {
 
 // publish writes the record wherever it is read. Called once a request.
 func (s *Server) publish(now *setup, r *Record) {
-	user := r.User
-	if !now.PlainUsers {
-		r.User = hashUser(user)
-	}
+	r.User = now.userName(r.User)
 	s.metrics.observe(r)
+	s.live.add(r)
 	s.recent.add(r)
 	if now.Decisions != nil {
 		if line, err := json.Marshal(r); err == nil {
@@ -133,6 +131,14 @@ func logRecord(log *slog.Logger, r *Record) {
 	_ = handler.Handle(context.Background(), line) // an error has nowhere to go: this is the log
 }
 
+// userName is a user as logs and dashboard show it.
+func (s *setup) userName(user string) string {
+	if s.PlainUsers {
+		return user
+	}
+	return hashUser(user)
+}
+
 // hashUser is a name for logs that tells users apart without naming them.
 func hashUser(user string) string {
 	if user == "" || user == anonymousUser {
@@ -158,14 +164,29 @@ func (r *recent) add(rec *Record) {
 	r.next = (r.next + 1) % len(r.ring)
 }
 
-// list returns at most n records, the newest first.
-func (r *recent) list(n int) []*Record {
+// list returns at most n records that want accepts, the newest first; nil
+// accepts all. It is given records, never a lock: they change no more.
+func (r *recent) list(n int, want func(*Record) bool) []*Record {
+	var out []*Record
+	for _, rec := range r.all() {
+		if len(out) == n {
+			break
+		}
+		if want == nil || want(rec) {
+			out = append(out, rec)
+		}
+	}
+	return out
+}
+
+// all returns the records, the newest first.
+func (r *recent) all() []*Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []*Record
 	for i := range r.ring {
 		rec := r.ring[(r.next-1-i+2*len(r.ring))%len(r.ring)]
-		if rec == nil || len(out) == n {
+		if rec == nil {
 			break
 		}
 		out = append(out, rec)

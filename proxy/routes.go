@@ -39,7 +39,7 @@ type route struct {
 // table lists every route there is.
 func (s *Server) table() []route {
 	docs := s.docs()
-	return []route{
+	return append(s.dashboardRoutes(), []route{
 		{method: "POST", path: "/v1/chat/completions", access: caller, travel: s.chat},
 		{method: "POST", path: "/v1/responses", access: caller, travel: s.chat, dialect: translate.DialectResponses},
 		{method: "POST", path: "/v1/responses/input_tokens", access: caller, serve: s.countTokens(translate.DialectResponses), dialect: translate.DialectResponses},
@@ -61,11 +61,10 @@ func (s *Server) table() []route {
 		{method: "GET", path: "/livez", access: public, serve: s.livez},
 		{method: "GET", path: "/readyz", access: public, serve: s.readyz},
 		{method: "GET", path: "/healthz", access: public, serve: s.readyz},
-		{method: "GET", path: "/dashboard", access: admin, serve: s.dashboard},
 		{method: "GET", path: "/metrics", access: admin, serve: s.serveMetrics},
 		{method: "GET", path: "/budgets", access: admin, serve: s.listBudgets},
 		{method: "DELETE", path: "/stats/reset", access: admin, serve: s.resetStats},
-	}
+	}...)
 }
 
 // routes builds the handler for the admin routes, the others, or both. The
@@ -83,7 +82,9 @@ func (s *Server) routes(withAdmin, withData bool, loopback func(*setup) bool) ht
 		}
 	}
 	e.Pre(s.guard(loopback))
-	for _, r := range s.table() {
+	table := s.table()
+	s.dialects = playgroundDialects(table, withData)
+	for _, r := range table {
 		probe := r.path == "/livez" || r.path == "/readyz" || r.path == "/healthz"
 		if probe || r.access == admin && withAdmin || r.access != admin && withData {
 			e.Add(r.method, r.path, s.handler(r))

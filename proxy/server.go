@@ -133,6 +133,9 @@ type Server struct {
 	current  atomic.Pointer[setup]
 	metrics  *metrics
 	recent   *recent // last records, for the dashboard
+	live     *liveView
+	viewers  viewers
+	dialects []string // routes that the dashboard's playground can use
 	flights  flights
 	retries  retryBudgets
 	drains   chan struct{} // a token for each aborted stream that is read on
@@ -171,7 +174,8 @@ const maxDrains = 64
 func New(c Config) (*Server, error) {
 	s := &Server{
 		metrics: newMetrics(),
-		recent:  newRecent(200),
+		recent:  newRecent(1000),
+		live:    newLiveView(),
 		drains:  make(chan struct{}, maxDrains),
 		started: time.Now(),
 	}
@@ -190,6 +194,7 @@ func (s *Server) Reload(c Config) error {
 	if err != nil {
 		return err
 	}
+	s.live.configure(next)
 	s.current.Store(next)
 	return nil
 }

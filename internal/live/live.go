@@ -35,7 +35,7 @@ type Request struct {
 	At      time.Time
 	Tier    string // that answered; "" when none did
 	Failed  bool
-	Tokens  budget.Tokens
+	Usage   budget.Usage // of all its calls
 	Cost    budget.Nanodollars
 	Latency time.Duration
 	TTFT    time.Duration // 0 when no event came
@@ -126,7 +126,7 @@ func (s *Stats) Add(r *Request) {
 	if answered {
 		s.recent[tier].add(r)
 		for t := range s.tiers {
-			s.prices[t] = s.tiers[t].Price.Cost(r.Tokens)
+			s.prices[t] = s.tiers[t].Price.Cost(r.Usage)
 		}
 	}
 	for i := range s.rings {

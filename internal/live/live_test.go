@@ -20,7 +20,7 @@ func threeTiers() []Tier {
 
 func answer(tier string, at time.Time) *Request {
 	prices := map[string]budget.Nanodollars{"fast": 1e9, "balanced": 10e9, "powerful": 100e9}
-	return &Request{At: at, Tier: tier, Tokens: budget.Tokens{Input: 1e6}, Cost: prices[tier], Latency: 100 * time.Millisecond}
+	return &Request{At: at, Tier: tier, Usage: budget.Usage{Input: 1e6}, Cost: prices[tier], Latency: 100 * time.Millisecond}
 }
 
 func near(a, b float64) bool { return math.Abs(a-b) < 1e-6 }

@@ -199,8 +199,6 @@ async function loadConfig() {
   const r = await fetch("dashboard/config");
   if (!r.ok) return;
   const c = await r.json();
-  $("config-note").textContent = c.price_table ? `price table ${c.price_table}` : "";
-  document.querySelector("#loaded pre").textContent = c.text || "Not available: the router was started by a program of its own.";
   const row = (p) => h("tr", {}, h("td", {}, p.upstream), h("td", { class: "n" }, "$" + p.input), h("td", { class: "n" }, "$" + p.output), h("td", { class: "n" }, "$" + p.cached_input), h("td", { class: "n" }, "$" + p.cache_write), h("td", {}, p.source || "free"), h("td", { class: "n" }, p.age || ""));
   const head = ["Upstream", "Input", "Output", "Cached", "Cache write", "Source, per million tokens", "Age"].map((x, i) => h("th", { scope: "col", class: i > 0 && i < 5 || i === 6 ? "n" : "" }, x));
   document.querySelector("#prices .scroll").replaceChildren(h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...c.prices.map(row))));
@@ -216,6 +214,6 @@ $("budget-filter").addEventListener("input", () => state && drawBudgets());
 $("filters").addEventListener("input", filterDecisions);
 $("filters").addEventListener("submit", (e) => e.preventDefault());
 setInterval(() => filters().toString() && filterDecisions(), 2000);
-for (const id of ["prices", "loaded"]) $(id).addEventListener("toggle", (e) => e.target.open && loadConfig());
+$("prices").addEventListener("toggle", (e) => e.target.open && loadConfig());
 startPlayground(() => state, tierClass);
 connect();

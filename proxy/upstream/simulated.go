@@ -37,8 +37,9 @@ type SimulatedConfig struct {
 // Simulated answers chat completions out of nothing, with the latency, token
 // counts and faults of a real model. Safe for concurrent use.
 type Simulated struct {
-	c     SimulatedConfig
-	calls atomic.Uint64
+	c       SimulatedConfig
+	calls   atomic.Uint64
+	control atomic.Pointer[string] // nil: the usual behaviour
 }
 
 // NewSimulated makes a simulated upstream.
@@ -69,6 +70,10 @@ func (s *Simulated) Chat(ctx context.Context, r *translate.Request) translate.Ch
 		random := rand.New(rand.NewPCG(s.c.Seed^hash(s.c.Name), call))
 		a := s.answer(r, fmt.Sprintf("chatcmpl-sim-%016x%08x", random.Uint64(), call))
 		wait := s.firstToken(random)
+		if err := s.controlled(ctx, &wait); err != nil {
+			yield(translate.Chunk{}, err)
+			return
+		}
 		if err := s.fault(ctx, random, &wait); err != nil {
 			yield(translate.Chunk{}, err)
 			return
@@ -116,6 +121,53 @@ func (s *Simulated) fault(ctx context.Context, random *rand.Rand, wait *time.Dur
 	}
 	return &translate.UpstreamError{Kind: translate.KindOverloaded, Status: 503,
 		Message: "simulated: the model is overloaded"}
+}
+
+// How a simulated upstream can be made to behave.
+const (
+	ControlSlow  = "slow"  // the first token takes ten times as long
+	ControlLimit = "limit" // every call is rate limited
+	ControlBreak = "break" // every call fails
+	ControlMend  = "mend"  // as usual
+)
+
+// Control is the behaviour that was last set, "" for the usual one.
+func (s *Simulated) Control() string {
+	if c := s.control.Load(); c != nil {
+		return *c
+	}
+	return ""
+}
+
+// SetControl changes the behaviour of the calls to come.
+func (s *Simulated) SetControl(control string) error {
+	switch control {
+	case ControlSlow, ControlLimit, ControlBreak:
+		s.control.Store(&control)
+	case ControlMend:
+		s.control.Store(nil)
+	default:
+		return fmt.Errorf("%q is none of slow, limit, break, mend", control)
+	}
+	return nil
+}
+
+// controlled behaves as was set. A refusal comes fast.
+func (s *Simulated) controlled(ctx context.Context, wait *time.Duration) error {
+	control := s.Control()
+	if control == ControlSlow {
+		*wait *= 10
+	}
+	if control == "" || control == ControlSlow {
+		return nil
+	}
+	if err := pause(ctx, 20*time.Millisecond); err != nil {
+		return err
+	}
+	if control == ControlLimit {
+		return &translate.UpstreamError{Kind: translate.KindRateLimited, Status: 429, Message: "simulated: rate limited from the dashboard", RetryAfter: 2 * time.Second}
+	}
+	return &translate.UpstreamError{Kind: translate.KindServer, Status: 500, Message: "simulated: broken from the dashboard"}
 }
 
 // pause waits, and returns the cause when ctx ends first.
