@@ -335,8 +335,15 @@ func TestFaultR01_RedisIsNotThere(t *testing.T) {
 			if live, ready := s.do(t, "GET", "/livez", ""), s.do(t, "GET", "/readyz", ""); live.status != 200 || ready.status != 200 || ready.get("store").String() != "lost" {
 				t.Errorf("livez %d, readyz %d %s", live.status, ready.status, ready.body)
 			}
-			if m := s.do(t, "GET", "/metrics", "").body; !strings.Contains(m, "router_store_up 0") {
-				t.Error("router_store_up is not 0")
+			unchecked := "router_ledger_unenforced_total 0"
+			if tt.want == 200 {
+				unchecked = "router_ledger_unenforced_total 1"
+			}
+			m := s.do(t, "GET", "/metrics", "").body
+			for _, line := range []string{"router_store_up 0", unchecked, "router_ledger_unsent_settlements"} {
+				if !strings.Contains(m, "\n"+line) {
+					t.Errorf("metrics have no line %s", line)
+				}
 			}
 		})
 	}

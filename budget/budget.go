@@ -119,6 +119,24 @@ type Lease interface {
 	Remaining(actual Nanodollars) Nanodollars
 }
 
+// StoreStats is how a ledger fares with the store that it shares with others.
+// All but Up, Unsent and OldestUnsent count from the start of the process.
+type StoreStats struct {
+	Up              bool
+	Unenforced      int64         // requests let in without a check
+	UnenforcedSpent Nanodollars   // what they cost
+	Allotted        int64         // requests admitted against an allotment
+	Refused         int64         // requests refused because the store was lost
+	Failures        int64         // round trips that failed
+	Opened          int64         // times the breaker opened
+	Corrupt         int64         // replies that could not be read
+	Recovered       int64         // times this process brought back lost data
+	Late            int64         // settlements too late to know whether they had counted
+	Lost            int64         // settlements dropped: too many waited, or unreadable counts
+	Unsent          int           // settlements that wait
+	OldestUnsent    time.Duration // how long the oldest has waited
+}
+
 // NewReservation is for ledgers: what they hand out for an admitted Hold.
 func NewReservation(id string, l Lease) Reservation { return Reservation{ID: id, lease: l} }
 

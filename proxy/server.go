@@ -55,6 +55,7 @@ type Config struct {
 	Decisions  io.Writer    // the decision log, JSON lines; nil means none
 	PlainUsers bool         // user names unhashed in log and decision log
 	StoreUp    func() bool  // whether the shared store answers; nil: there is none
+	Store      Store        // its counters, for /metrics; nil: there are none
 }
 
 // Tier is a named set of deployments that are good enough for the same requests.

@@ -41,6 +41,13 @@ type Ledger interface {
 	Reserve(ctx context.Context, h budget.Hold) (*budget.Reservation, error)
 }
 
+// Store tells how a ledger fares with the store that it shares with other
+// replicas. *redisledger.Ledger is one.
+type Store interface {
+	// Stats reads the counters, without asking the store. Safe for concurrent use.
+	Stats() budget.StoreStats
+}
+
 // Books tell how the ledger stands. *budget.Memory and *redisledger.Ledger keep them.
 type Books interface {
 	// Seen tells the limits' state as this process last knew it, without asking

@@ -280,27 +280,10 @@ func bucketTag(scope budget.Scope, subject string) string {
 	return "{b:" + hex.EncodeToString(sum[:16]) + "}"
 }
 
-// Stats counts what the proxy's metrics tell of the ledger.
-type Stats struct {
-	Up              bool
-	Unenforced      int64              // requests let in without a check
-	UnenforcedSpent budget.Nanodollars // what they cost
-	Allotted        int64              // requests admitted against a slice
-	Refused         int64              // requests refused because Redis was lost
-	Failures        int64              // round trips that failed
-	Opened          int64              // times the breaker opened
-	Corrupt         int64              // replies that could not be read
-	Recovered       int64              // times this replica brought back lost data
-	Late            int64              // settles too late to know whether they had counted
-	Lost            int64              // settles dropped: too many waited, or unreadable counts
-	Unsent          int                // settles that wait
-	OldestUnsent    time.Duration      // how long the oldest has waited
-}
-
 // Stats reads the counters.
-func (r *Ledger) Stats() Stats {
+func (r *Ledger) Stats() budget.StoreStats {
 	c := &r.store.count
-	s := Stats{
+	s := budget.StoreStats{
 		Up: r.Up(), Unenforced: c.unenforced.Load(), UnenforcedSpent: budget.Nanodollars(c.unenforcedSpent.Load()),
 		Allotted: c.allotted.Load(), Refused: c.refused.Load(), Failures: c.failures.Load(), Opened: c.opened.Load(),
 		Corrupt: c.corrupt.Load(), Recovered: c.recovered.Load(), Late: c.late.Load(), Lost: c.lost.Load(),

@@ -96,7 +96,7 @@ type store struct {
 	shift  atomic.Int64 // ms that a test moved time on by
 }
 
-// counters are the ledger's, see Stats.
+// counters are the ledger's, see budget.StoreStats.
 type counters struct {
 	unenforced, unenforcedSpent, allotted, refused, failures, opened atomic.Int64
 	corrupt, recovered, late, lost                                   atomic.Int64

@@ -31,6 +31,7 @@ type builder struct {
 	log       *slog.Logger
 	ledger    ledger
 	storeUp   func() bool // nil without a shared store
+	store     proxy.Store // as storeUp
 	state     *routing.State
 	decisions *decisionLog                  // nil where nothing is served
 	ends      []func(context.Context) error // what close does, last first
@@ -122,6 +123,7 @@ func (b *builder) build(c *config.Config) (proxy.Config, error) {
 		},
 		Lease:      time.Duration(c.Redis.Lease),
 		StoreUp:    b.storeUp,
+		Store:      b.store,
 		Log:        b.log,
 		PlainUsers: c.Log.Users == "plain",
 		Seal:       b.seal,

@@ -34,7 +34,7 @@ func (b *builder) openRedis(c *config.Config) error {
 	if err != nil {
 		return config.Problems{c.Problem("redis.url", "%v", err)}
 	}
-	b.ledger, b.storeUp = ledger, ledger.Up
+	b.ledger, b.storeUp, b.store = ledger, ledger.Up, ledger
 	b.atEnd(func(ctx context.Context) error { return ledger.Close(ctx) })
 
 	client, err := redisclient.New(where)

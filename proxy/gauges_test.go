@@ -1,0 +1,62 @@
+package proxy_test
+
+import (
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/proxy"
+	"github.com/inference-router/inference-router/routing"
+)
+
+// statedStore has a value of its own in each counter.
+type statedStore struct{}
+
+func (statedStore) Stats() budget.StoreStats {
+	return budget.StoreStats{Up: true, Unenforced: 11, UnenforcedSpent: 12_500_000_000, Allotted: 13, Refused: 14, Failures: 15, Opened: 16,
+		Corrupt: 17, Recovered: 18, Late: 19, Lost: 20, Unsent: 21, OldestUnsent: 22500 * time.Millisecond}
+}
+
+func TestMetricsTellOfTheSharedStore(t *testing.T) {
+	s := newStage(t, threeTiers(), func(c *proxy.Config, _ *routing.Config) { c.Store = statedStore{} })
+	_, body := s.do(t, "GET", "/metrics", "")
+	metrics := string(body)
+	want := []string{
+		"unenforced_total 11", "unenforced_usd_total 12.5", "allotted_total 13", "refused_total 14", "failed_calls_total 15",
+		"breaker_openings_total 16", "corrupt_replies_total 17", "recoveries_total 18", "late_settlements_total 19",
+		"lost_settlements_total 20", "unsent_settlements 21", "oldest_unsent_seconds 22.5",
+	}
+	for _, line := range want {
+		if !strings.Contains(metrics, "\nrouter_ledger_"+line+"\n") {
+			t.Errorf("no line router_ledger_%s", line)
+		}
+	}
+	if fields := reflect.TypeFor[budget.StoreStats]().NumField(); fields != len(want)+1 { // Up is router_store_up
+		t.Errorf("StoreStats has %d fields, %d metrics tell of it", fields, len(want))
+	}
+
+	alerts, err := os.ReadFile("../deploy/prometheus/ledger.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`router_ledger_\w+`).FindAllString(string(alerts), -1)
+	if len(named) == 0 {
+		t.Error("no alert names a metric")
+	}
+	for _, name := range named {
+		if !strings.Contains(metrics, "\n"+name+" ") {
+			t.Errorf("an alert watches %s, which there is not", name)
+		}
+	}
+}
+
+func TestMetricsTellOfNoStoreWhereThereIsNone(t *testing.T) {
+	s := newStage(t, threeTiers(), nil)
+	if _, body := s.do(t, "GET", "/metrics", ""); strings.Contains(string(body), "router_ledger_") {
+		t.Error("metrics of a shared store, where counters are in this process")
+	}
+}
