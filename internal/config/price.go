@@ -17,11 +17,7 @@ func priceOf(u *Upstream) (p budget.Price, Guessed string) {
 	case known:
 		return listed, ""
 	case providers[u.Provider].local:
-		return budget.Price{Source: "local"}, ""
-	case u.Dialect() == DialectSimulated:
-		p = budget.FlatPrice(int64(SimulatedInput), int64(SimulatedOutput))
-		p.Source = "simulated"
-		return p, ""
+		return budget.Price{Source: "free (" + u.Provider + ")"}, ""
 	}
 	if p, ok := budget.DearestPrice(u.Provider); ok {
 		return p, fmt.Sprintf("no price is known for this model: billed at the dearest of %s; set price", u.Provider)
@@ -33,12 +29,6 @@ func priceOf(u *Upstream) (p budget.Price, Guessed string) {
 	}
 	return p, fmt.Sprintf("no price is known for %s: billed at the dearest of all providers; set price, with zeros where it is free", u.Provider)
 }
-
-// What a simulated model pretends to cost, in nano-dollars per million tokens.
-const (
-	SimulatedInput  = 1e9
-	SimulatedOutput = 4e9
-)
 
 // configuredPrice fills in what the configuration left out.
 func configuredPrice(u *Upstream, listed budget.Price, known bool) budget.Price {

@@ -69,7 +69,7 @@ type Provider struct {
 //	sglang      https://docs.sglang.ai/basic_usage/openai_api.html
 var providers = map[string]Provider{
 	"bedrock":   {dialect: DialectBedrock},
-	"simulated": {dialect: DialectSimulated},
+	"simulated": {dialect: DialectSimulated, local: true},
 
 	"anthropic": {dialect: DialectAnthropic, baseURL: "https://api.anthropic.com", keyVariable: "ANTHROPIC_API_KEY"},
 
