@@ -94,8 +94,12 @@ func (h harness) tag(prompt string, i int) (index int, closing bool, end int) {
 	if strings.HasPrefix(rest, "/") {
 		rest, closing = rest[1:], true
 	}
+	if rest == "" {
+		return -1, closing, i + 1
+	}
+	first := rest[0] | ' ' // in lower case
 	for index, name := range h.tags {
-		if len(rest) <= len(name) || !strings.EqualFold(rest[:len(name)], name) {
+		if len(rest) <= len(name) || first != name[0]|' ' || !strings.EqualFold(rest[:len(name)], name) {
 			continue
 		}
 		switch after := rest[len(name)]; {
