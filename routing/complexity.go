@@ -44,7 +44,7 @@ type Complexity struct {
 	wants  []*Tier   // by rule
 	orders [][]*Tier // by the rank wanted: all tiers, best first
 	floor  *Tier
-	strip  harness
+	strip  *harness
 }
 
 // NewComplexity returns a Complexity strategy. Its configuration is checked by
@@ -54,15 +54,17 @@ func NewComplexity(c ComplexityConfig) *Complexity { return &Complexity{config: 
 func (*Complexity) String() string { return "ComplexityStrategy" }
 
 func (c *Complexity) bind(rt *Router, _ bool) (Strategy, error) {
-	b := &Complexity{config: c.config, rt: rt, strip: harness{c.config.Harness}}
-	if c.config.Harness == nil {
-		b.strip.tags = HarnessTags()
+	b := &Complexity{config: c.config, rt: rt}
+	tags := c.config.Harness
+	if tags == nil {
+		tags = HarnessTags()
 	}
-	for _, name := range b.strip.tags {
+	for _, name := range tags {
 		if name == "" || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c > '~' || c == '<' || c == '>' || c == '/' }) {
 			return nil, fmt.Errorf("harness: %q is not the name of a tag; give it without brackets, such as system-reminder", name)
 		}
 	}
+	b.strip = newHarness(tags)
 	var err error
 	if b.rules, b.wants, err = rt.resolve(c.config.Rules); err != nil {
 		return nil, err

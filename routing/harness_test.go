@@ -74,7 +74,7 @@ func TestHarnessListIsConfigurable(t *testing.T) {
 }
 
 func TestAnUnclosedTagIsText(t *testing.T) {
-	strip := harness{HarnessTags()}.strip
+	strip := newHarness(HarnessTags()).strip
 	for _, p := range []string{"what does <system-reminder> do?", "</system-reminder> ends what?", "a < b <system-reminders>x</system-reminders>"} {
 		if got, names := strip(p); got != p || names != nil {
 			t.Errorf("strip(%q) = %q, %v", p, got, names)
@@ -97,11 +97,67 @@ func TestHiBesideAReminderIsFast(t *testing.T) {
 	}
 }
 
-func BenchmarkHarnessNone(b *testing.B) {
-	h, prompt := harness{HarnessTags()}, strings.Repeat("if a < b && b < c { compare(a, b) }\n", 10_000)
-	b.ReportAllocs()
-	for b.Loop() {
-		h.strip(prompt)
+// hostile are prompts of 350 KB that are meant to cost a lot of time.
+var hostile = map[string]string{
+	"code":          strings.Repeat("if a < b && b < c { compare(a, b) }\n", 10_000),
+	"angles":        strings.Repeat("<", 350_000),
+	"opening":       strings.Repeat("<system-reminder>", 20_000),
+	"blocks":        strings.Repeat("<INSTRUCTIONS></INSTRUCTIONS>", 12_000),
+	"lines":         strings.Repeat("words\n<INSTRUCTIONS>\n</INSTRUCTIONS>", 10_000),
+	"attributes":    strings.Repeat("<system-reminder ", 20_000),
+	"closing first": strings.Repeat("</task-notification><task-notification>", 9_000),
+	"blank":         strings.Repeat(" ", 340_000) + strings.Repeat("\n<INSTRUCTIONS></INSTRUCTIONS>", 300),
+}
+
+func BenchmarkHarnessHostile(b *testing.B) {
+	h := newHarness(HarnessTags())
+	for name, prompt := range hostile {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				h.strip(prompt)
+			}
+		})
+	}
+}
+
+func TestHarnessSearchIsBounded(t *testing.T) {
+	h := newHarness(HarnessTags())
+	for name, prompt := range hostile {
+		head, tail := searched(prompt)
+		if n := strings.Count(prompt[:head], "<"); n > harnessTags || head > harnessScan {
+			t.Errorf("%s: %d tags in %d bytes at the head", name, n, head)
+		}
+		if n := strings.Count(prompt[tail:], "<"); n > harnessTags || tail < len(prompt)-harnessScan {
+			t.Errorf("%s: %d tags in %d bytes at the tail", name, n, len(prompt)-tail)
+		}
+		if got, _ := h.strip(reminder + "hi " + prompt + reminder); strings.Contains(got, "trade-offs") {
+			t.Errorf("%s: the blocks at the ends are scored", name)
+		}
+	}
+	for _, name := range []string{"code", "angles"} {
+		if n := testing.AllocsPerRun(5, func() { h.strip(hostile[name]) }); n > 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+	if n := testing.AllocsPerRun(5, func() { h.strip("a < b <i>or</i> c") }); n > 0 {
+		t.Errorf("a short prompt: %v allocations", n)
+	}
+}
+
+func TestHeadingBelongsToItsBlock(t *testing.T) {
+	strip := newHarness(HarnessTags()).strip
+	block := "<INSTRUCTIONS>\ndesign\n</INSTRUCTIONS>"
+	for p, want := range map[string]string{
+		"# AGENTS.md instructions for /src\n\n" + block + "\nhi":         "hi",
+		"so\n# AGENTS.md instructions for /src\r\n" + block + "hi":       "so\nhi",
+		"# AGENTS.md instructions are what? " + block + "hi":             "# AGENTS.md instructions are what? hi",
+		"ask " + block + " me " + block + " more":                        "ask  me  more",
+		strings.Repeat("x", 5000) + "# AGENTS.md instructions\n" + block: strings.Repeat("x", 5000) + "# AGENTS.md instructions",
+	} {
+		if got, _ := strip(p); got != want {
+			t.Errorf("strip(%.80q) = %.80q, want %.80q", p, got, want)
+		}
 	}
 }
 
@@ -109,7 +165,7 @@ func FuzzHarness(f *testing.F) {
 	f.Add("hi " + reminder)
 	f.Add("<a<system-reminder </system-reminder>")
 	f.Fuzz(func(t *testing.T, p string) {
-		if got, _ := (harness{HarnessTags()}).strip(p); len(got) > len(p) {
+		if got, _ := newHarness(HarnessTags()).strip(p); len(got) > len(p) {
 			t.Errorf("strip(%q) grew to %q", p, got)
 		}
 	})
