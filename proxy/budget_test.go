@@ -19,6 +19,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/internal/measure"
 	"github.com/inference-router/inference-router/proxy"
 	"github.com/inference-router/inference-router/routing"
 	"github.com/inference-router/inference-router/translate"
@@ -351,7 +352,8 @@ func TestACutAnswerIsChargedByABound(t *testing.T) {
 	})
 	list := tiers(map[string]proxy.Upstream{"fast": cut})
 	list[0].Deployments[0].Price = budget.Price{Input: 1e9, Output: 4e9, CachedInput: 1e9, CacheWrite: 1.25e9}
-	list[0].Deployments[0].MediaTokens = 3000
+	meter := measure.NewMeter("anthropic", "claude-sonnet-4-5", 0)
+	list[0].Deployments[0].Meter = meter
 	s := newStage(t, list, nil)
 	body := `{"model":"auto","stream":true,"messages":[{"role":"user","content":[{"type":"text","text":"what is it?"},{"type":"image_url","image_url":{"url":"https://x.test/a.png"}}]}]}`
 	resp, _ := s.post(t, "/v1/chat/completions", body)
@@ -359,7 +361,7 @@ func TestACutAnswerIsChargedByABound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := budget.Nanodollars((r.InputBytes+3000)*1250 + 5*4000).USD()
+	want := budget.Nanodollars((r.InputBytes+meter.Tokens(r.Media))*1250 + 5*4000).USD()
 	if got := resp.Trailer.Get("X-Router-Cost-Usd"); got != want {
 		t.Errorf("cost %q, want %q", got, want)
 	}

@@ -32,6 +32,9 @@ func (s *Server) embed(w http.ResponseWriter, r *http.Request, j *journey) error
 		return err
 	}
 	defer stay.end()
+	if err := checkBody(body); err != nil {
+		return err
+	}
 	request, err := translate.ParseEmbedding(body)
 	if err != nil {
 		return err

@@ -33,9 +33,12 @@ const (
 type Identity struct {
 	Mode            Mode // "" means ModeSidecar
 	RejectAnonymous bool // a request without a user gets 401
-	TrustedCIDRs    []netip.Prefix
-	Keys            []Key
-	SigningKeys     []SigningKey
+	// Body lets the body name the user and narrow the budget in ModeTrustedProxy
+	// and ModeSigned; in ModeSidecar it may anyway, in ModeKeys it never does.
+	Body         bool
+	TrustedCIDRs []netip.Prefix
+	Keys         []Key
+	SigningKeys  []SigningKey
 }
 
 // Key is an API key of this proxy.
@@ -99,6 +102,7 @@ type account struct {
 
 	// bodyNames says that the body may name the user and the budget.
 	bodyNames bool
+	narrows   bool // what the body says of the budget can only make it smaller
 	hasBudget bool
 	budget    budget.Nanodollars // this user's daily budget by header or metadata
 
@@ -164,7 +168,7 @@ func (a *account) believe(h ownHeaders) error {
 
 func (s *setup) identifyPeer(a *account, h ownHeaders, peer string) error {
 	if s.trusted(peer) {
-		a.bodyNames = true
+		a.bodyNames, a.narrows = s.Identity.Body, true
 		return a.believe(h)
 	}
 	if h.user != "" || h.budget != "" || h.signature != "" {
@@ -219,6 +223,7 @@ func (s *setup) identifySigned(a *account, h ownHeaders) error {
 		return &refusal{Status: http.StatusUnauthorized, Type: typeAuth, Code: "invalid_signature",
 			Message: "X-Router-User and X-Router-Budget-USD need a valid X-Router-Signature that is not older than 5 minutes"}
 	}
+	a.bodyNames, a.narrows = s.Identity.Body, true
 	return a.believe(h)
 }
 
@@ -304,10 +309,14 @@ func (a *account) nameByBody(r *translate.Request) error {
 			break
 		}
 	}
-	if a.hasBudget || r.MetadataBudget == "" {
+	if r.MetadataBudget == "" || a.hasBudget && !a.narrows {
 		return nil
 	}
 	n, err := headerUSD("metadata.budget_usd", r.MetadataBudget)
+	if a.hasBudget { // by a header, which counts in place of the configured one
+		a.budget, a.narrows = min(a.budget, n), false
+		return err
+	}
 	a.budget, a.hasBudget = n, true
 	return err
 }
@@ -396,12 +405,22 @@ func printable(s string) bool {
 	if !utf8.ValidString(s) {
 		return false
 	}
-	for i := range len(s) {
-		if s[i] < 0x20 || s[i] == 0x7f {
+	for _, r := range s {
+		if r < 0x20 || 0x7f <= r && r <= 0x9f || misleads(r) {
 			return false
 		}
 	}
 	return true
+}
+
+// misleads reports whether a character changes how others are shown: marks of
+// direction (UAX 9) and separators of lines.
+func misleads(r rune) bool {
+	switch {
+	case r == 0x061c, r == 0x200e, r == 0x200f, 0x2028 <= r && r <= 0x202e, 0x2066 <= r && r <= 0x2069:
+		return true
+	}
+	return false
 }
 
 func headerUSD(param, v string) (budget.Nanodollars, error) {
@@ -412,7 +431,8 @@ func headerUSD(param, v string) (budget.Nanodollars, error) {
 	return n, nil
 }
 
-// bearer is the client's own credential, as OpenAI's and Azure's clients send it.
+// bearer is the client's own credential, as the clients of OpenAI, Anthropic and
+// Azure send it.
 func bearer(h http.Header) string {
 	const scheme = "bearer "
 	if v := h.Get("Authorization"); len(v) > len(scheme) && strings.EqualFold(v[:len(scheme)], scheme) {

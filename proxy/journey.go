@@ -51,7 +51,7 @@ func (j *journey) begin(a account, r *translate.Request) {
 	j.record.User, j.record.Model, j.record.Stream = a.user, clip(r.Model), r.Stream
 	j.record.Tags = a.tags
 	if key := a.forward["Idempotency-Key"]; key != "" { // of two users with one key, the second must not get the first's answer
-		a.forward["Idempotency-Key"] = strings.TrimPrefix(hashUser(a.user), "h:") + "-" + key
+		a.forward["Idempotency-Key"] = strings.TrimPrefix(hashUser(j.now.UsersKey, a.user), "h:") + "-" + key
 	}
 }
 

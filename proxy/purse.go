@@ -75,10 +75,11 @@ func (s *setup) limitsOf(a account) []budget.Limit {
 }
 
 // withHeaderBudget puts the user's own daily budget in the place of the
-// configured one. With an API key it can only be narrower than that.
+// configured one. With an API key, or by the body's word where that is not
+// believed in full, it can only be narrower than that.
 func withHeaderBudget(limits []budget.Limit, daily int, a account, user *Budget) []budget.Limit {
 	if daily >= 0 {
-		if l := &limits[daily]; a.key == nil || a.budget < l.Amount {
+		if l := &limits[daily]; a.key == nil && !a.narrows || a.budget < l.Amount {
 			l.Amount = a.budget
 		}
 		return limits
@@ -135,13 +136,9 @@ func (p *purse) cost(d *deployment, u *translate.Usage) budget.Nanodollars {
 	return d.Price.Cost(t)
 }
 
-// input bounds the prompt's tokens.
+// input bounds the prompt's tokens at d.
 func (p *purse) input(d *deployment) int64 {
-	media := d.MediaTokens
-	if media == 0 {
-		media = defaultMediaTokens
-	}
-	return p.request.InputBytes + int64(p.request.Images+p.request.Audio+p.request.Files)*media
+	return d.Meter.Cap(p.request.InputBytes + d.Meter.Tokens(p.request.Media))
 }
 
 // affordable is the largest output limit with which an attempt at d costs no

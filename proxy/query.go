@@ -173,6 +173,9 @@ func (s *Server) readQuery(w http.ResponseWriter, r *http.Request, j *journey) (
 
 // decodeJSON reads one JSON object, naming the field that has a wrong type.
 func decodeJSON(body []byte, v any) error {
+	if err := checkBody(body); err != nil {
+		return err
+	}
 	err := json.Unmarshal(body, v)
 	if wrong, ok := err.(*json.UnmarshalTypeError); ok {
 		e := invalid(wrong.Field, "%s must be %s, not a JSON %s", cmp.Or(wrong.Field, "the body"), jsonKind(wrong.Type), wrong.Value)

@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"log/slog"
 	"sync"
@@ -136,16 +134,7 @@ func (s *setup) userName(user string) string {
 	if s.PlainUsers {
 		return user
 	}
-	return hashUser(user)
-}
-
-// hashUser is a name for logs that tells users apart without naming them.
-func hashUser(user string) string {
-	if user == "" || user == anonymousUser {
-		return user
-	}
-	sum := sha256.Sum256([]byte(user))
-	return "h:" + hex.EncodeToString(sum[:6])
+	return hashUser(s.UsersKey, user)
 }
 
 // recent keeps the last records.

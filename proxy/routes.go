@@ -157,9 +157,10 @@ func trickyPath(escaped string) bool {
 	return false
 }
 
-// local checks Host, and Origin where a browser sent one.
+// local checks Host, and where a browser sent them Origin and Sec-Fetch-Site: a
+// page of another site has no business with a listener of this machine.
 func (s *setup) local(r *http.Request) bool {
-	if !s.allowedHost(r.Host) {
+	if !s.allowedHost(r.Host) || strings.EqualFold(r.Header.Get("Sec-Fetch-Site"), "cross-site") {
 		return false
 	}
 	origin := r.Header.Get("Origin")

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/inference-router/inference-router/budget"
+	"github.com/inference-router/inference-router/internal/measure"
 	"github.com/inference-router/inference-router/routing"
 	"github.com/inference-router/inference-router/translate"
 )
@@ -54,6 +55,7 @@ type Config struct {
 	Log        *slog.Logger // nil discards
 	Decisions  io.Writer    // the decision log, JSON lines; nil means none
 	PlainUsers bool         // user names unhashed in log and decision log
+	UsersKey   []byte       // what user names are hashed with; nil means a key made at start
 	StoreUp    func() bool  // whether the shared store answers; nil: there is none
 	Store      Store        // its counters, for /metrics; nil: there are none
 }
@@ -87,14 +89,14 @@ type Deployment struct {
 	Dialects []translate.Dialect
 	// Extended says that Upstream translates chat requests itself, and takes
 	// what OpenAI's own API does not: thinking_blocks, say.
-	Extended    bool
-	Counter     TokenCounter      // nil: token counts are estimated
-	KeepUsage   bool              // the provider reads the "usage" request field
-	Set         map[string]string // request fields replaced, as JSON values
-	Default     map[string]string // request fields filled in
-	Timeouts    Timeouts          // zero fields mean the server's
-	Drain       bool              // read on when the client leaves: the provider bills regardless
-	MediaTokens int64             // most input tokens that an image, audio or file part costs; 0 means 4,096
+	Extended  bool
+	Counter   TokenCounter      // nil: token counts are estimated
+	KeepUsage bool              // the provider reads the "usage" request field
+	Set       map[string]string // request fields replaced, as JSON values
+	Default   map[string]string // request fields filled in
+	Timeouts  Timeouts          // zero fields mean the server's
+	Drain     bool              // read on when the client leaves: the provider bills regardless
+	Meter     measure.Meter     // what images, files and sounds cost in input tokens; zero: of an unknown model
 }
 
 // Budget is a configured limit; per user, per key, or for all.

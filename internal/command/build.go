@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/inference-router/inference-router/internal/config"
+	"github.com/inference-router/inference-router/internal/measure"
 
 	"github.com/inference-router/inference-router/budget"
 	"github.com/inference-router/inference-router/proxy"
@@ -126,6 +127,7 @@ func (b *builder) build(c *config.Config) (proxy.Config, error) {
 		Store:      b.store,
 		Log:        b.log,
 		PlainUsers: c.Log.Users == "plain",
+		UsersKey:   []byte(c.Log.UsersKey.Reveal()),
 		Seal:       b.seal,
 		Origins:    c.Server.CORS.Origins,
 	}
@@ -181,7 +183,7 @@ func proxyBudgets(c *config.Config) ([]proxy.Budget, error) {
 }
 
 func proxyIdentity(id *config.Identity) (proxy.Identity, error) {
-	out := proxy.Identity{Mode: proxy.Mode(id.Mode), RejectAnonymous: id.Anonymous == "reject"}
+	out := proxy.Identity{Mode: proxy.Mode(id.Mode), RejectAnonymous: id.Anonymous == "reject", Body: id.Body}
 	for _, text := range id.TrustedCIDRs {
 		cidr, err := config.ParseCIDR(text)
 		if err != nil {
@@ -273,6 +275,7 @@ func deployment(u *config.Upstream) proxy.Deployment {
 		MaxOutput: capabilities(u).MaxOutput,
 		OutputCap: u.MaxOutputTokens,
 		KeepUsage: u.ReadsUsage(),
+		Meter:     measure.NewMeter(u.Provider, u.Model, contextWindow(u)),
 		Drop:      u.Params.Drop,
 		Context:   contextWindow(u),
 		Set:       texts(u.Params.Set),

@@ -129,6 +129,9 @@ func newService(b *builder, c *config.Config) (*service, error) {
 		return nil, c.Where("server.listen", err)
 	}
 	b.log.Info("listening", "address", address.String(), "identity", c.Identity.Mode, "tls", c.Server.TLS.CertFile != "", "max_connections", s.front.all.limit)
+	if c.Log.Users == "hash" && c.Log.UsersKey == "" {
+		b.log.Info("users' names are hashed with a key made for this start; log.users_key keeps hashes the same after a restart")
+	}
 	if c.Server.AdminListen != "" {
 		if address, err = s.front.add(c.Server.AdminListen, s.proxy.AdminHandler()); err != nil {
 			s.front.close()

@@ -38,6 +38,9 @@ const (
 // names both. context is its context window in tokens, 0 when unknown.
 func NewMeter(provider, model string, context int64) Meter {
 	model = strings.ToLower(model)
+	if context > 0 && longContext.MatchString(model) {
+		context = max(context, 1_000_000)
+	}
 	for i := range families {
 		if families[i].match.MatchString(model) {
 			return Meter{&families[i], context}
@@ -99,6 +102,10 @@ func (m Meter) item(i *Item) int64 {
 	}
 	return m.whole()
 }
+
+// longContext are models that a header (anthropic-beta: context-1m-…) gives a
+// context window of a million tokens.
+var longContext = regexp.MustCompile(`claude-(sonnet|opus)-4`)
 
 // families are tried in turn; the first whose expression fits counts.
 //
