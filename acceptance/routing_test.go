@@ -488,8 +488,14 @@ func TestContract6_TrustedProxy(t *testing.T) {
 			t.Errorf("%v: %d %s", h, a.status, a.body)
 		}
 	}
-	if a := other.chat(t, asking("fast", "x", `"user":"ann"`)); a.status != 200 {
-		t.Errorf("a body's user from elsewhere: %d", a.status)
+	for name, router := range map[string]*served{"elsewhere": other, "a trusted peer, identity.body being off": trusted} {
+		if a := router.chat(t, asking("fast", "x", `"user":"ann"`, `"metadata":{"user_id":"ann"}`)); a.status != 401 {
+			t.Errorf("a body's user from %s: %d", name, a.status)
+		}
+	}
+	body := serveConfig(t, threeTiersOf(f)+"identity: {mode: trusted_proxy, trusted_cidrs: [127.0.0.0/8], body: true}\n")
+	if a := body.chat(t, asking("fast", "x", `"user":"ann"`)); a.status != 200 {
+		t.Errorf("a body's user with identity.body: %d %s", a.status, a.body)
 	}
 	if a := other.do(t, "GET", "/metrics", ""); a.status != 401 && a.status != 403 {
 		t.Errorf("an admin route without a key: %d", a.status)
@@ -635,8 +641,7 @@ func TestContract6_Signed(t *testing.T) {
 		{"another secret", []string{"X-Router-User", "ann", "X-Router-Signature", signed("x", "k1", "ann", "", now)}, 401},
 		{"an unknown key", []string{"X-Router-User", "ann", "X-Router-Signature", signed("s3cret", "k2", "ann", "", now)}, 401},
 		{"nonsense", []string{"X-Router-User", "ann", "X-Router-Signature", "t=1,k=k1,v1=zz"}, 401},
-		{"no identity at all is anonymous", nil, 200},
-		{"a body's user is not believed", nil, 200},
+		{"no identity at all, though the body names somebody", nil, 401},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := s.chat(t, asking("fast", "x", `"user":"mallory"`, `"metadata":{"budget_usd":100}`), tt.headers...)

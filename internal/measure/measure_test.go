@@ -363,7 +363,7 @@ func TestMetersFollowTheProvidersPublishedExamples(t *testing.T) {
 }
 
 func TestWhatIsNotMeasuredCostsTheGreatestThereIs(t *testing.T) {
-	meter := measure.NewMeter("anthropic", "claude-sonnet-4-5", 200_000)
+	meter := measure.NewMeter("anthropic", "claude-haiku-4-5", 200_000)
 	if got := meter.Tokens([]measure.Item{{Kind: measure.Image}}); got < 1600 || got > 1800 {
 		t.Errorf("a remote image: %d", got)
 	}
