@@ -14,7 +14,7 @@ import (
 )
 
 // Minimal is the least configuration that is complete; tests append to it.
-const Minimal = "tiers:\n  fast:\n    - {provider: simulated, model: small}\n  powerful:\n    - {provider: simulated, model: large}\n"
+const Minimal = "tiers:\n  fast:\n    - {provider: simulated, model: small, price: {input: 1, output: 4}}\n  powerful:\n    - {provider: simulated, model: large, price: {input: 1, output: 4}}\n"
 
 // Buffer is a buffer that may be read while it is written. Safe for concurrent
 // use; the zero value is empty.
