@@ -418,6 +418,8 @@ func (e *entry) isNamed(name string) bool {
 // names reports whether the rule holds name by more than its beginning.
 func (r *rule) names(name string) bool {
 	switch {
+	case strings.HasPrefix(r.StartsWith, "ft:"): // a fine-tuned model's name ends in its owner's words
+		return r.matches(name)
 	case r.StartsWith != "" || r.Contains != "":
 		at := strings.Index(name, r.StartsWith+r.Contains)
 		return at >= 0 && edition().MatchString(name[at+len(r.StartsWith+r.Contains):])

@@ -187,7 +187,7 @@ func (s *service) warn(c *config.Config) {
 			s.log.Warn(what, "at", fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column), "key", p.Key, "why", p.Message)
 		}
 	}
-	tell("price unknown", c.Guesses())
+	tell("price is a guess", c.Guesses())
 	tell("configured without effect", c.Idle())
 	tell("open to strangers", c.Exposed())
 }

@@ -488,7 +488,11 @@ func (k *checker) price(u *Upstream) {
 		return
 	}
 	u.Billed, u.Guessed = priceOf(u)
-	if u.Guessed != "" && k.hardBudget() {
+	switch {
+	case u.Guessed == "" || !k.hardBudget():
+	case u.Billed.Guess:
+		k.add(key, "%s; a budget that rejects needs a price that is certain", u.Guessed)
+	default:
 		k.add(key, "no price is known for %s, and a budget that rejects needs one: price: {input: ..., output: ...} in US dollars per million tokens, 0 where it is free", u.Name)
 	}
 }
