@@ -74,9 +74,12 @@ func anthropicPieces(block gjson.Result) []piece {
 }
 
 // callInput is the JSON text of a call's input, with its numbers as they came;
-// "" for an empty one.
+// "" for an empty one. Some servers send the object as text.
 func callInput(block gjson.Result) string {
 	input := block.Get("input")
+	if input.Type == gjson.String {
+		return input.Str
+	}
 	if !input.IsObject() || strings.TrimSpace(input.Raw[1:len(input.Raw)-1]) == "" {
 		return ""
 	}

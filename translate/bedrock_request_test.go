@@ -67,7 +67,7 @@ func toBedrock(t *testing.T, row requestRow) (*BedrockRequest, error) {
 	}
 	stream := gjson.Get(body, "stream").Bool()
 	return ToBedrock(&Request{Body: []byte(body), Stream: stream},
-		BedrockOptions{Options: row.options, Capabilities: row.says.Apply(LookupCapabilities("bedrock", row.model))})
+		BedrockOptions{Options: row.options, Capabilities: row.says.Apply("bedrock", LookupCapabilities("bedrock", row.model))})
 }
 
 // runRequestRows checks the rows, and their bodies against a golden file, which
@@ -88,7 +88,11 @@ func runRequestRows(t *testing.T, rows []requestRow) {
 			if !json.Valid(q.Body) {
 				t.Fatalf("the body is not JSON: %s", q.Body)
 			}
-			bodies.WriteString("# " + row.name + "\n" + string(q.Body) + "\n")
+			title := row.name
+			if q.Stream {
+				title += " (streamed)"
+			}
+			bodies.WriteString("# " + title + "\n" + string(q.Body) + "\n")
 			checkNoEmpty(t, q.Body)
 			for path, value := range row.want {
 				if got := gjson.GetBytes(q.Body, path).Raw; !sameJSON(got, value) {
@@ -251,6 +255,13 @@ func TestRequestFields(t *testing.T) {
 		{name: "top_k on a model without", model: gptOSS, request: `"top_k":5`, want: want{"additionalModelRequestFields": ""}, dropped: "top_k"},
 		{name: "guardrail_config", request: `"guardrail_config":{"guardrailIdentifier":"g","guardrailVersion":"2","trace":"enabled"}`,
 			want: want{"guardrailConfig": `{"guardrailIdentifier":"g","guardrailVersion":"2","trace":"enabled"}`}},
+		{name: "a guardrail beside a stream", request: `"stream":true,"guardrailConfig":{"guardrailIdentifier":"g","guardrailVersion":"2","streamProcessingMode":"async"}`,
+			want: want{"guardrailConfig": `{"guardrailIdentifier":"g","guardrailVersion":"2","streamProcessingMode":"async"}`}},
+		{name: "a guardrail before a stream, as is the default", request: `"stream":true,"guardrail_config":{"guardrailIdentifier":"g","guardrailVersion":"2","streamProcessingMode":"sync"}`,
+			want: want{"guardrailConfig": `{"guardrailIdentifier":"g","guardrailVersion":"2"}`}},
+		{name: "a stream's mode without a stream, which Converse refuses", request: `"guardrailConfig":{"guardrailIdentifier":"g","guardrailVersion":"2","streamProcessingMode":"async"}`,
+			want: want{"guardrailConfig": `{"guardrailIdentifier":"g","guardrailVersion":"2"}`}},
+		{name: "an unknown mode of a guardrail", request: `"guardrailConfig":{"guardrailIdentifier":"g","streamProcessingMode":"later"}`, refused: "guardrailConfig.streamProcessingMode"},
 		{name: "performanceConfig", request: `"performanceConfig":{"latency":"optimized"}`, want: want{"performanceConfig": `{"latency":"optimized"}`}},
 		{name: "additionalModelRequestFields is not the client's to send", request: `"additionalModelRequestFields":{"thinking":{"type":"enabled"}}`, want: want{"additionalModelRequestFields": ""}},
 		{name: "trap 34: unknown members are ignored, not an error", request: `"frobnicate":{"x":[1]}`},
@@ -339,6 +350,7 @@ func filePart(data, name string) string {
 
 func TestUserContentParts(t *testing.T) {
 	const block = "messages.0.content.1"
+	pngData := base64.StdEncoding.EncodeToString([]byte("\x89PNG\r\n\x1a\n0000"))
 	runRequestRows(t, []requestRow{
 		{name: "text: blank is left out", request: `"messages":[{"role":"user","content":[{"type":"text","text":""},{"type":"text","text":"a"}]}]`, want: want{"messages.0.content": `[{"text":"a"}]`}},
 		{name: "image: png", request: imagePart(pngURL), want: want{block: `{"image":{"format":"png","source":{"bytes":"` + base64.StdEncoding.EncodeToString([]byte("\x89PNG\r\n\x1a\n0000")) + `"}}}`}},
@@ -361,6 +373,11 @@ func TestUserContentParts(t *testing.T) {
 		{name: "image: S3 of unknown kind", request: imagePart("s3://bucket/a"), refused: "messages[0].content[1].image_url.url"},
 		{name: "image: another scheme", request: imagePart("file:///etc/passwd"), refused: "messages[0].content[1].image_url.url"},
 		{name: "image: on a model that cannot see", model: gptOSS, request: imagePart(pngURL), refused: "messages[0].content[1]"},
+		{name: "image: on Qwen-VL", model: "qwen.qwen3-vl-235b-a22b", request: imagePart(pngURL), want: want{block: `{"image":{"format":"png","source":{"bytes":"` + pngData + `"}}}`}},
+		{name: "image: on Kimi K2.5", model: "moonshotai.kimi-k2.5", request: imagePart(pngURL), want: want{block: `{"image":{"format":"png","source":{"bytes":"` + pngData + `"}}}`}},
+		{name: "image: on Kimi K3 of a region", model: "us.moonshotai.kimi-k3", request: imagePart(pngURL), want: want{block + ".image.format": `"png"`}},
+		{name: "image: on a Qwen that cannot see", model: qwen, request: imagePart(pngURL), refused: "messages[0].content[1]"},
+		{name: "image: on a Kimi that cannot see", model: "moonshot.kimi-k2-thinking", request: imagePart(pngURL), refused: "messages[0].content[1]"},
 		{name: "input_audio on a model that cannot hear", request: userPart(`{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}`), refused: "messages[0].content[1]"},
 		{name: "input_audio of unknown format", request: userPart(`{"type":"input_audio","input_audio":{"data":"AAAA","format":"ogg"}}`), refused: "messages[0].content[1].input_audio.format"},
 		{name: "file: pdf", request: filePart(dataURL("application/pdf", pdfRaw), "Report Q1.v2.pdf"), want: want{block + ".document.format": `"pdf"`, block + ".document.name": `"Report Q1-v2"`}},
@@ -674,6 +691,13 @@ func TestCachePoints(t *testing.T) {
 			want: want{"messages.1.content.1": point}},
 		{name: "not after a thought", request: `"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[` + cached("", "") + `],"tool_calls":[{"id":"c1","function":{"name":"f"}}],"thinking_blocks":[{"type":"thinking","thinking":"th","signature":"sig"}]},{"role":"tool","tool_call_id":"c1","content":"r"}],"tools":[{"type":"function","function":{"name":"f"}}]`,
 			want: want{"messages.1.content.#": "2", "messages.1.content.1.toolUse.toolUseId": `"c1"`}},
+		{name: "of the whole request: after its last block", request: `"cache_control":{"type":"ephemeral"},"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":[{"type":"text","text":"c"},{"type":"text","text":"d"}]}]`,
+			want: want{"messages.0.content": `[{"text":"a"}]`, "messages.2.content": `[{"text":"c"},{"text":"d"},` + point + `]`}},
+		{name: "of the whole request, for an hour", request: `"cache_control":{"type":"ephemeral","ttl":"1h"}`, want: want{"messages.0.content.1": `{"cachePoint":{"type":"default","ttl":"1h"}}`}},
+		{name: "of the whole request, where the last block has its own", request: `"cache_control":{"type":"ephemeral"},` + user(cached("a", "1h")), want: want{"messages.0.content": `[{"text":"a"},{"cachePoint":{"type":"default","ttl":"1h"}}]`}},
+		{name: "of the whole request, after a tool's result", request: `"cache_control":{"type":"ephemeral"},` + toolResult(`"r"`), want: want{"messages.2.content.1": point}},
+		{name: "of the whole request, on a model without", model: llama, request: `"cache_control":{"type":"ephemeral"}`, want: want{"messages.0.content": `[{"text":"hi"}]`}},
+		{name: "of the whole request, of unknown lifetime", request: `"cache_control":{"type":"ephemeral","ttl":"1y"}`, refused: "cache_control.ttl"},
 		{name: "an hour", request: user(cached("a", "1h")), want: want{"messages.0.content.1.cachePoint.ttl": `"1h"`}},
 		{name: "five minutes is the default", request: user(cached("a", "5m")), want: want{"messages.0.content.1": point}},
 		{name: "an unknown lifetime", request: user(cached("a", "1y")), refused: "messages[0].content[0].cache_control.ttl"},
@@ -820,7 +844,7 @@ func TestEveryLineOfTheCapabilityTableIsReachedAndValid(t *testing.T) {
 func TestOverridesReplaceOnlyWhatTheySay(t *testing.T) {
 	no := false
 	base := LookupCapabilities("bedrock", claude45)
-	got := CapabilityOverrides{Sampling: "none", Images: &no, MaxOutput: 100}.Apply(base)
+	got := CapabilityOverrides{Sampling: "none", Images: &no, MaxOutput: 100}.Apply("bedrock", base)
 	expected := base
 	expected.Sampling, expected.Images, expected.MaxOutput = "none", false, 100
 	if got != expected {

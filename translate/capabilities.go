@@ -229,9 +229,7 @@ func (o CapabilityOverrides) Validate() error {
 		}
 	}
 	if _, known := familyEntry(o.Family); o.Family != "" && !known {
-		if _, err := BedrockEmbedding(o.Family); err != nil {
-			return fmt.Errorf("family: %q is neither a known model id nor one of %s", o.Family, strings.Join(families(), ", "))
-		}
+		return fmt.Errorf("family: %q is neither a known model id nor one of %s", o.Family, strings.Join(families(), ", "))
 	}
 	if o.Context < 0 {
 		return fmt.Errorf("context: %d is less than 0", o.Context)
@@ -273,10 +271,13 @@ func families() (names []string) {
 	return names
 }
 
-// Apply returns c with the overrides laid over it.
-func (o CapabilityOverrides) Apply(c Capabilities) Capabilities {
+// Apply returns c, of a model at provider, with the overrides laid over it.
+func (o CapabilityOverrides) Apply(provider string, c Capabilities) Capabilities {
 	if e, known := familyEntry(o.Family); known && o.Family != "" {
-		c = e.aws
+		c = e.caps
+		if provider == "bedrock" {
+			c = e.aws
+		}
 	}
 	c.Sampling = cmp.Or(o.Sampling, c.Sampling)
 	c.Reasoning = cmp.Or(o.Reasoning, c.Reasoning)

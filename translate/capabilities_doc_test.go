@@ -17,6 +17,11 @@ Anthropic API. Where a line tells two things apart, the second is Bedrock's. A m
 further version number, and whatever else no line names, gets the line of its family, which ` + "`inference-router check`" + ` reports as a guess. An
 upstream's ` + "`capabilities`" + ` correct the table, and what a model refuses in known words is left out from then on.
 
+An id that says nothing of the model (an application inference profile, an imported model, a name that another server of the Anthropic API
+gave) gets the last line on Bedrock, and that of a new Claude at the Anthropic API, unless ` + "`capabilities: {family: …}`" + ` names a family or a model id whose line holds. Without it, Bedrock is asked
+what an application inference profile stands for. For embeddings it names the model, such as ` + "`amazon.titan-embed-text-v2:0`" + `. The families:
+` + "`" + strings.Join(families(), "`, `") + "`" + `.
+
 | model | forced tool | JSON schema | strict tools | thinking | effort | sampling | later system text | prefill | images | context | greatest output | source |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 `)

@@ -129,3 +129,73 @@ func TestDailyLimitsAreAQuota(t *testing.T) {
 		t.Errorf("got %s", e.Kind)
 	}
 }
+
+// Some servers of either API give a call's arguments as text.
+func TestArgumentsThatAreTextAreTakenAsTheyAre(t *testing.T) {
+	r, _ := ParseRequest([]byte(`{"model":"m","messages":[{"role":"user","content":"q"}],"tools":[{"type":"function","function":{"name":"f"}}]}`))
+	bedrock, err := ToBedrock(r, BedrockOptions{Capabilities: LookupCapabilities("bedrock", "moonshotai.kimi-k2.5")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claude, err := ToAnthropic(r, AnthropicOptions{Capabilities: LookupCapabilities("anthropic", "claude-opus-5")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for input, want := range map[string]string{
+		`"{\"a\":9007199254740993}"`: `{"a":9007199254740993}`,
+		`{"a":1.0}`:                  `{"a":1.0}`,
+		`"{}"`:                       `{}`,
+		`""`:                         `{}`,
+		`{}`:                         `{}`,
+		`null`:                       `{}`,
+	} {
+		converse := []byte(`{"output":{"message":{"role":"assistant","content":[{"toolUse":{"toolUseId":"t","name":"f","input":` + input + `}}]}},"stopReason":"tool_use"}`)
+		messages := []byte(`{"type":"message","content":[{"type":"tool_use","id":"t","name":"f","input":` + input + `}],"stop_reason":"tool_use"}`)
+		delta := input
+		if delta == "null" || delta == "{}" {
+			delta = `""`
+		}
+		frames := func(yield func(BedrockEvent, error) bool) {
+			for _, e := range [][2]string{
+				{"messageStart", `{"role":"assistant"}`},
+				{"contentBlockStart", `{"contentBlockIndex":0,"start":{"toolUse":{"toolUseId":"t","name":"f"}}}`},
+				{"contentBlockDelta", `{"contentBlockIndex":0,"delta":{"toolUse":{"input":` + delta + `}}}`},
+				{"contentBlockStop", `{"contentBlockIndex":0}`},
+				{"messageStop", `{"stopReason":"tool_use"}`},
+			} {
+				if !yield(BedrockEvent{Type: e[0], Payload: []byte(e[1])}, nil) {
+					return
+				}
+			}
+		}
+		whole := func(c Chunk, err error) ([]byte, error) { return c.Data, err }
+		for name, give := range map[string]func() ([]byte, error){
+			"Converse":                func() ([]byte, error) { return whole(FromBedrock(bedrock, converse, AnswerHead{})) },
+			"Converse, made a stream": func() ([]byte, error) { return Join(FromBedrockStream(bedrock, WholeEvents(converse), AnswerHead{})) },
+			"ConverseStream":          func() ([]byte, error) { return Join(FromBedrockStream(bedrock, frames, AnswerHead{})) },
+			"Messages":                func() ([]byte, error) { return whole(FromAnthropic(claude, messages, AnswerHead{})) },
+			"Messages, made a stream": func() ([]byte, error) {
+				return Join(FromAnthropicStream(claude, AnthropicEvents(messages), AnswerHead{}))
+			},
+		} {
+			got, err := give()
+			if err != nil {
+				t.Errorf("%s of %s: %v", name, input, err)
+				continue
+			}
+			if a := gjson.GetBytes(got, "choices.0.message.tool_calls.0.function.arguments").Str; a != want {
+				t.Errorf("%s of %s: arguments %s, want %s", name, input, a, want)
+			}
+		}
+	}
+}
+
+func TestAFamilyGivesTheRulesOfItsProvider(t *testing.T) {
+	family := CapabilityOverrides{Family: "claude-opus-5"}
+	for _, provider := range []string{"bedrock", "anthropic"} {
+		got := family.Apply(provider, LookupCapabilities(provider, "proxy-model"))
+		if want := LookupCapabilities(provider, "anthropic.claude-opus-5"); got != want {
+			t.Errorf("%s: got %+v, want %+v", provider, got, want)
+		}
+	}
+}

@@ -248,7 +248,9 @@ func (b *builder) embeddings(c *config.Config) ([]proxy.Deployment, error) {
 }
 
 func (b *builder) embedder(c *config.Config, u *config.Upstream) (proxy.Embedder, error) {
-	client, err := b.upstream(c, u, "embeddings", 0)
+	bare := *u
+	bare.Capabilities = translate.CapabilityOverrides{} // its family is an embedding model, which no chat knows
+	client, err := b.upstream(c, &bare, "embeddings", 0)
 	if err != nil {
 		return nil, err
 	}
@@ -479,7 +481,7 @@ func capabilities(u *config.Upstream) translate.Capabilities {
 	if d := u.Dialect(); d == config.DialectBedrock || d == config.DialectAnthropic {
 		caps = translate.LookupCapabilities(u.Provider, u.Model)
 	}
-	return u.Capabilities.Apply(caps)
+	return u.Capabilities.Apply(u.Provider, caps)
 }
 
 // strategy makes a link of the chain. This switch is the one place that knows

@@ -174,6 +174,20 @@ func TestLocalServersCostNothing(t *testing.T) {
 	}
 }
 
+// An application inference profile's id says nothing of the model behind it.
+func TestBedrockProfilesOfANamedFamily(t *testing.T) {
+	const arn = `"arn:aws:bedrock:us-east-1:111122223333:application-inference-profile/emb1"`
+	parts := mustBuild(t, "tiers: {fast: [{provider: bedrock, model: "+arn+", price: {input: 1, output: 1}, capabilities: {family: claude-opus-5}}]}\n"+
+		"embeddings: [{provider: bedrock, model: "+arn+", price: {input: 1}, capabilities: {family: 'amazon.titan-embed-text-v2:0'}}, "+
+		"{provider: bedrock, name: asks, model: "+arn+", price: {input: 1}}]\n", nil)
+	if got := parts.Tiers[0].Deployments[0].MaxOutput; got != 128000 {
+		t.Errorf("greatest output %d, want that of the family", got)
+	}
+	if len(parts.Embeddings) != 2 || parts.Embeddings[0].Embedder == nil || parts.Embeddings[1].Embedder == nil {
+		t.Errorf("embeddings = %+v", parts.Embeddings)
+	}
+}
+
 func TestLimitFieldsOfProviders(t *testing.T) {
 	for upstream, want := range map[string]string{
 		"provider: openai, model: gpt-5, api_key: k":                                                                  "max_completion_tokens true",

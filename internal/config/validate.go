@@ -260,7 +260,7 @@ func (k *checker) embeddings() {
 		u := &k.Embeddings[i]
 		u.Path = index("embeddings", i)
 		k.upstream(u, names)
-		for _, name := range []string{"weight", "max_output_tokens", "params", "capabilities", "on_abort"} {
+		for _, name := range []string{"weight", "max_output_tokens", "params", "on_abort"} {
 			if k.has(join(u.Path, name)) {
 				k.add(join(u.Path, name), "has no effect on embeddings")
 			}
@@ -302,10 +302,36 @@ func (k *checker) upstream(u *Upstream, names map[string]bool) {
 	k.capabilities(u)
 }
 
+// translated are the capabilities that say how to translate a chat.
+var translated = []string{"sampling", "reasoning", "structured_output", "tools", "tool_choice", "documents", "stop", "system", "cache", "stream_tools"}
+
+// embeddingFamily checks the one capability that matters to embeddings: the
+// model behind an id that does not tell it.
+func (k *checker) embeddingFamily(key string, u *Upstream) {
+	for _, name := range append([]string{"images", "context", "max_output"}, translated...) {
+		if k.has(join(key, name)) {
+			k.add(join(key, name), "has no effect on embeddings; they take family")
+		}
+	}
+	switch family := join(key, "family"); {
+	case !k.has(family):
+	case u.Dialect() != DialectBedrock:
+		k.add(family, "has no effect on provider %s, whose embeddings are not translated", u.Provider)
+	default:
+		if _, err := translate.BedrockEmbedding(u.Capabilities.Family); err != nil {
+			k.add(family, "%v", err)
+		}
+	}
+}
+
 // capabilities of an API that requests are passed through to say where to send
 // them; how to translate them is asked of Bedrock and Anthropic only.
 func (k *checker) capabilities(u *Upstream) {
 	key := join(u.Path, "capabilities")
+	if strings.HasPrefix(u.Path, "embeddings") {
+		k.embeddingFamily(key, u)
+		return
+	}
 	k.positive(join(key, "context"), u.Capabilities.Context)
 	k.positive(join(key, "max_output"), u.Capabilities.MaxOutput)
 	if d := u.Dialect(); d == DialectBedrock || d == DialectAnthropic {
@@ -314,7 +340,7 @@ func (k *checker) capabilities(u *Upstream) {
 		}
 		return
 	}
-	for _, name := range []string{"family", "sampling", "reasoning", "structured_output", "tools", "tool_choice", "documents", "stop", "system", "cache", "stream_tools"} {
+	for _, name := range append([]string{"family"}, translated...) {
 		if k.has(join(key, name)) {
 			k.add(join(key, name), "has no effect on provider %s, whose requests are not translated; it takes images, context and max_output", u.Provider)
 		}

@@ -97,7 +97,7 @@ func NewAnthropic(c AnthropicConfig) (*Anthropic, error) {
 	}
 	a.options.Store(&translate.AnthropicOptions{
 		Options:      c.Translate,
-		Capabilities: c.Capabilities.Apply(translate.LookupCapabilities("anthropic", c.Model)),
+		Capabilities: c.Capabilities.Apply("anthropic", translate.LookupCapabilities("anthropic", c.Model)),
 		MaxTokens:    c.MaxTokens,
 	})
 	return a, nil

@@ -417,3 +417,58 @@ func BenchmarkAnthropicChat(b *testing.B) {
 		}
 	}
 }
+
+// What a model refuses is left out at once, and from the next request on.
+func TestAnthropicRefusedOnceIsNeverSentAgain(t *testing.T) {
+	const tool = `"tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}}}]`
+	const format = `"response_format":{"type":"json_schema","json_schema":{"name":"n","strict":true,"schema":{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}}}`
+	for name, tt := range map[string]struct {
+		model, fields string
+		refusals      []string
+		gone          []string // paths of what is not sent again
+	}{
+		"forced tools":        {"claude-opus-5", tool + `,"tool_choice":"required"`, []string{`tool_choice: type "tool" and "any" are not supported for this model.`}, []string{"tool_choice"}},
+		"strict tools":        {"claude-opus-5", tool, []string{"tools.0.custom.strict: Extra inputs are not permitted"}, []string{"tools.0.strict"}},
+		"schemas":             {"claude-opus-5", format, []string{"output_config.format: Extra inputs are not permitted"}, []string{"output_config.format"}},
+		"sampling":            {"claude-opus-4-6", `"temperature":0.5`, []string{"`temperature` is not supported for this model."}, []string{"temperature"}},
+		"the greatest effort": {"claude-opus-5", `"reasoning_effort":"max"`, []string{"output_config.effort: 'max' is not supported by this model."}, []string{`output_config.#(effort=="max")`}},
+		"disabled thinking":   {"claude-opus-5", `"reasoning_effort":"none"`, []string{`"thinking.type.disabled" is not supported for this model.`}, []string{"thinking"}},
+		"several at once": {"claude-opus-5", tool + `,` + format + `,"tool_choice":"required"`, []string{
+			"tools.0.custom.strict: Extra inputs are not permitted",
+			"output_config.format: Extra inputs are not permitted",
+			`tool_choice: type "tool" and "any" are not supported for this model.`,
+		}, []string{"tools.0.strict", "output_config.format", "tool_choice"}},
+	} {
+		for kind, stream := range map[string]string{"whole": "", "streamed": `"stream":true,`} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				var script []anthropictest.Answer
+				for _, refusal := range tt.refusals {
+					script = append(script, anthropictest.Answer{Status: 400, Body: anthropictest.ErrorBody("invalid_request_error", refusal)})
+				}
+				fake := anthropictest.New(t, script...)
+				a := claude(t, fake, func(c *AnthropicConfig) { c.Model = tt.model })
+				for i := range 2 {
+					if _, _, err := listen(a.Chat(t.Context(), request(t, `{"model":"m",`+stream+`"messages":[{"role":"user","content":"hi"}],`+tt.fields+`}`))); err != nil {
+						t.Fatal(err)
+					}
+					if got, want := len(fake.Requests()), len(tt.refusals)+1+i; got != want {
+						t.Errorf("request %d: %d calls in all, want %d", i, got, want)
+					}
+				}
+				first, last := fake.Requests()[0].Body, fake.Requests()[len(tt.refusals)+1].Body
+				for _, path := range tt.gone {
+					if path == `output_config.#(effort=="max")` {
+						path = "output_config.effort"
+						if gjson.GetBytes(first, path).Str != "max" || gjson.GetBytes(last, path).Str != "xhigh" {
+							t.Errorf("sent %s, then %s", first, last)
+						}
+						continue
+					}
+					if !gjson.GetBytes(first, path).Exists() && len(tt.refusals) == 1 || gjson.GetBytes(last, path).Exists() {
+						t.Errorf("%s: sent %s, then %s", path, first, last)
+					}
+				}
+			})
+		}
+	}
+}

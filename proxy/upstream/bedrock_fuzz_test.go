@@ -32,7 +32,7 @@ func FuzzToBedrock(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if err := bedrocktest.CheckConverse(q.Body); err != nil {
+			if err := bedrocktest.CheckConverse(q.Body, q.Stream); err != nil {
 				t.Errorf("%s: %v in %s", model, err, q.Body)
 			}
 		}

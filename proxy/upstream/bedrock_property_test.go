@@ -183,7 +183,7 @@ func TestBedrockTakesWhateverWeDoNotRefuse(t *testing.T) {
 			return
 		}
 		taken++
-		if err := bedrocktest.CheckConverse(q.Body); err != nil {
+		if err := bedrocktest.CheckConverse(q.Body, q.Stream); err != nil {
 			rt.Fatalf("%s: %v\nfrom %s\nto %s", model, err, body, q.Body)
 		}
 	})

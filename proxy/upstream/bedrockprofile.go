@@ -36,11 +36,11 @@ func (b *Bedrock) capabilities(ctx context.Context) translate.Capabilities {
 	if known := b.caps.Load(); known != nil {
 		return *known
 	}
-	return b.config.Capabilities.Apply(translate.LookupCapabilities("bedrock", b.config.Model))
+	return b.config.Capabilities.Apply("bedrock", translate.LookupCapabilities("bedrock", b.config.Model))
 }
 
 func (b *Bedrock) knowModel(model string) {
-	caps := b.config.Capabilities.Apply(translate.LookupCapabilities("bedrock", model))
+	caps := b.config.Capabilities.Apply("bedrock", translate.LookupCapabilities("bedrock", model))
 	b.caps.Store(&caps)
 }
 
@@ -50,9 +50,10 @@ func (b *Bedrock) FoundationModel(ctx context.Context) string { return b.profile
 
 // profileModel is the foundation model behind an application inference
 // profile; "" when AWS does not say. It is one GET of the control plane
-// (GetInferenceProfile), signed as the runtime's calls are.
+// (GetInferenceProfile), signed as the runtime's calls are. The answer is for
+// all requests, so that one client's leaving does not end the call.
 func (b *Bedrock) profileModel(ctx context.Context) string {
-	ctx, cancel := context.WithTimeout(ctx, profileTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), profileTimeout)
 	defer cancel()
 	to := *b.control
 	to.Path += "/inference-profiles/" + b.config.Model

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/inference-router/inference-router/translate"
 )
@@ -81,6 +82,10 @@ type BedrockEmbeddings struct {
 	inputType string
 	resolve   func(ctx context.Context) string           // what an opaque id stands for; "" when that is not known
 	dialect   atomic.Pointer[translate.EmbeddingDialect] // nil until the model is known
+
+	asking   chan struct{} // full while the model is asked for; guards what follows
+	askAgain time.Time     // not before may it be asked for again
+	unknown  error         // why it is not known
 }
 
 // BedrockEmbeddingsConfig says which model answers.
@@ -102,7 +107,7 @@ type BedrockEmbeddingsConfig struct {
 // NewBedrockEmbeddings fails when the model's dialect is not known and cannot
 // be asked for.
 func NewBedrockEmbeddings(c BedrockEmbeddingsConfig) (*BedrockEmbeddings, error) {
-	b := &BedrockEmbeddings{client: c.Client, name: c.Name, model: c.Model, inputType: c.InputType, resolve: c.Resolve}
+	b := &BedrockEmbeddings{client: c.Client, name: c.Name, model: c.Model, inputType: c.InputType, resolve: c.Resolve, asking: make(chan struct{}, 1)}
 	if c.Family == "" && isOpaque(c.Model) && c.Resolve != nil {
 		return b, nil
 	}
@@ -114,19 +119,33 @@ func NewBedrockEmbeddings(c BedrockEmbeddingsConfig) (*BedrockEmbeddings, error)
 	return b, nil
 }
 
-// known is the model's dialect, for which AWS is asked once where the id does
-// not tell it.
+// known is the model's dialect, for which AWS is asked where the id does not
+// tell it: once, and where AWS does not say, once every profileRetry. Requests
+// that come meanwhile wait for the answer.
 func (b *BedrockEmbeddings) known(ctx context.Context) (*translate.EmbeddingDialect, error) {
 	if d := b.dialect.Load(); d != nil {
 		return d, nil
 	}
-	model := b.resolve(ctx)
-	d, err := translate.BedrockEmbedding(model)
+	select {
+	case b.asking <- struct{}{}:
+		defer func() { <-b.asking }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if d := b.dialect.Load(); d != nil {
+		return d, nil
+	}
+	if time.Now().Before(b.askAgain) {
+		return nil, b.unknown
+	}
+	d, err := translate.BedrockEmbedding(b.resolve(ctx))
 	if err != nil {
-		return nil, &translate.UpstreamError{
+		b.askAgain = time.Now().Add(profileRetry)
+		b.unknown = &translate.UpstreamError{
 			Kind: translate.KindNotFound, Code: "model_not_found", Err: err,
 			Message: "The embedding model behind this upstream's inference profile is not known; capabilities.family names it.",
 		}
+		return nil, b.unknown
 	}
 	b.dialect.Store(d)
 	return d, nil

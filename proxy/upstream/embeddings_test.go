@@ -305,3 +305,99 @@ func TestEmbeddingsThroughTheBedrockClient(t *testing.T) {
 		t.Errorf("got %s of %s with %s", sent.Operation, sent.Model, sent.Body)
 	}
 }
+
+func TestAProfileIsAskedForOnceInFiveMinutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		var answer atomic.Value
+		answer.Store("")
+		b, err := NewBedrockEmbeddings(BedrockEmbeddingsConfig{
+			Name: "e", Model: "arn:aws:bedrock:us-east-1:111122223333:application-inference-profile/emb1", Client: invokerFunc(titan),
+			Resolve: func(context.Context) string {
+				asked.Add(1)
+				time.Sleep(time.Second)
+				return answer.Load().(string)
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func(requests int, known bool, total int32) {
+			t.Helper()
+			var all sync.WaitGroup
+			for range requests {
+				all.Go(func() {
+					_, err := b.Embed(t.Context(), embeddingRequest(t, 1))
+					var failed *translate.UpstreamError
+					if known && err != nil || !known && (!errors.As(err, &failed) || failed.Kind != translate.KindNotFound || !strings.Contains(failed.Message, "capabilities.family")) {
+						t.Errorf("known %v: got %v", known, err)
+					}
+				})
+			}
+			all.Wait()
+			if got := asked.Load(); got != total {
+				t.Errorf("AWS was asked %d times, want %d", got, total)
+			}
+		}
+		ask(3, false, 1)
+		time.Sleep(profileRetry - time.Second)
+		ask(1, false, 1)
+		answer.Store("arn:aws:bedrock:us-east-1::foundation-model/amazon.titan-embed-text-v2:0")
+		time.Sleep(time.Second)
+		ask(3, true, 2)
+		time.Sleep(2 * profileRetry)
+		ask(1, true, 2)
+	})
+}
+
+// One client's leaving must not leave the others without a model for minutes.
+func TestAProfileIsResolvedAlthoughItsFirstClientLeaves(t *testing.T) {
+	const arn = "arn:aws:bedrock:us-east-1:111122223333:application-inference-profile/emb1"
+	ctx, cancel := context.WithCancel(t.Context())
+	control := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		cancel()
+		fmt.Fprint(w, `{"models":[{"modelArn":"arn:aws:bedrock:us-east-1::foundation-model/cohere.embed-v4:0"}]}`)
+	})
+	b, err := NewBedrock(BedrockConfig{
+		Name: "test", Model: arn, Region: bedrocktest.Region, Endpoint: control, ControlEndpoint: control,
+		Credentials: credentials.NewStaticCredentialsProvider(bedrocktest.AccessKey, bedrocktest.SecretKey, ""),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	if got := b.FoundationModel(ctx); !strings.HasSuffix(got, "cohere.embed-v4:0") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// F10: what the operator says of a profile is enough; AWS is not asked.
+func TestAnOpaqueProfileSpeaksAsTheFamilyNamed(t *testing.T) {
+	const arn = "arn:aws:bedrock:us-east-1:111122223333:application-inference-profile/emb1"
+	for family, tt := range map[string]struct{ answer, sent string }{
+		"amazon.titan-embed-text-v2:0": {`{"embedding":[0.5],"inputTextTokenCount":2}`, `{"inputText":"0"}`},
+		"cohere.embed-v4:0":            {`{"embeddings":{"float":[[0.5]]}}`, `{"texts":["0"],"input_type":"search_document"}`},
+		"us.cohere.embed-v4:0":         {`{"embeddings":{"float":[[0.5]]}}`, `{"texts":["0"],"input_type":"search_document"}`},
+	} {
+		b, err := NewBedrockEmbeddings(BedrockEmbeddingsConfig{
+			Name: "bedrock/emb1", Model: arn, Family: family,
+			Resolve: func(context.Context) string { t.Error("AWS was asked"); return "" },
+			Client: invokerFunc(func(_ context.Context, model string, body []byte) ([]byte, http.Header, error) {
+				if model != arn || string(body) != tt.sent {
+					t.Errorf("%s: sent %s to %s, want %s to the profile", family, body, model, tt.sent)
+				}
+				return []byte(tt.answer), http.Header{}, nil
+			}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := b.Embed(t.Context(), embeddingRequest(t, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := gjson.GetBytes(answer.Body, "data.0.embedding").Raw; got != "[0.5]" {
+			t.Errorf("%s: got %s", family, answer.Body)
+		}
+	}
+}

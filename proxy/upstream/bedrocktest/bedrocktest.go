@@ -149,7 +149,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if req.Operation != "invoke" {
-		err := CheckConverse(body)
+		err := CheckConverse(body, req.Operation == "converse-stream")
 		if err == nil {
 			err = checkModel(req.Model, body)
 		}

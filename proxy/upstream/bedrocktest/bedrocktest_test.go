@@ -90,7 +90,7 @@ func TestTheFakeRefusesWhatBedrockRefuses(t *testing.T) {
 		"image/jpg":               {`"messages":[{"role":"user","content":[{"image":{"format":"jpg","source":{"bytes":"AAAA"}}}]}]`, false},
 		"null":                    {hello + `,"system":null`, false},
 	} {
-		if err := bedrocktest.CheckConverse([]byte("{" + row.body + "}")); (err == nil) != row.good {
+		if err := bedrocktest.CheckConverse([]byte("{"+row.body+"}"), false); (err == nil) != row.good {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

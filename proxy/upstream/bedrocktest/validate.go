@@ -17,15 +17,20 @@ import (
 
 // CheckConverse judges the body of a Converse or ConverseStream call as
 // Bedrock does: first against AWS's own model of the request, then by the
-// rules that are known from its refusals. It returns nil for a good one.
-func CheckConverse(body []byte) error {
+// rules that are known from its refusals; stream tells which of the two it is.
+// It returns nil for a good one.
+func CheckConverse(body []byte, stream bool) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
 	var request map[string]any
 	if err := d.Decode(&request); err != nil || d.More() {
 		return fmt.Errorf("the body is not one JSON object: %v", err)
 	}
-	if err := checkShape("", request, schemas.ConverseRequest); err != nil {
+	shape := schemas.ConverseRequest
+	if stream {
+		shape = schemas.ConverseStreamRequest
+	}
+	if err := checkShape("", request, shape); err != nil {
 		return err
 	}
 	return checkRules(request)
