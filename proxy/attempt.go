@@ -313,7 +313,7 @@ func plausible(u *translate.Usage) bool {
 // observe tells the router how the attempt ended.
 func (s *Server) observe(j *journey, a *attempt, err error) {
 	o := routing.Outcome{Tier: a.deployment.tier, Deployment: a.deployment.Name, Stream: j.request.Stream,
-		Session: session(j.account, j.request), TTFT: a.ttft}
+		Session: session(j.account), TTFT: a.ttft}
 	var upstream *translate.UpstreamError
 	switch {
 	case err == nil:

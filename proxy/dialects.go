@@ -208,6 +208,7 @@ func (s *Server) countTokens(d translate.Dialect) func(w http.ResponseWriter, r 
 		if err != nil {
 			return err
 		}
+		a.converse(request)
 		n, err := now.tokens(r.Context(), a, request)
 		if err != nil {
 			return err

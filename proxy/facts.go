@@ -71,7 +71,7 @@ func (s *setup) facts(a account, r *translate.Request) (*routing.Request, error)
 	f := &routing.Request{
 		Prompt: r.PromptView(), Tokens: r.InputBytes / 4, Output: r.MaxTokens, Stream: r.Stream, Turns: r.Messages,
 		Images: r.Images > 0, Audio: r.Audio > 0, Tools: r.Tools || r.Schema,
-		Session: session(a, r),
+		Session: session(a),
 	}
 	if a.key != nil {
 		f.Allowed = a.key.Tiers
@@ -95,8 +95,8 @@ func weigh(f *routing.Request, states []budget.Status) {
 	}
 }
 
-// session is the conversation a request belongs to, apart for each user.
-func session(a account, r *translate.Request) string {
+// session is the conversation a request belongs to, each user's own.
+func session(a account) string {
 	if a.session != "" {
 		return a.user + "\x00" + a.session
 	}

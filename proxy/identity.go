@@ -109,7 +109,8 @@ type account struct {
 	tier       string
 	hasMaxCost bool
 	maxCost    budget.Nanodollars
-	session    string
+	session    string // the conversation; until the body has been asked, by X-Router-Session alone
+	agent      string // the conversation by a coding agent's own header
 	tags       string
 }
 
@@ -125,7 +126,7 @@ func (s *setup) identify(r *http.Request) (account, error) {
 	if err != nil {
 		return account{}, err
 	}
-	a := account{tier: h.tier, session: h.session, tags: h.tags, client: bearer(r.Header), forward: forwardable(r.Header)}
+	a := account{tier: h.tier, session: h.session, agent: agentSession(r.Header), tags: h.tags, client: bearer(r.Header), forward: forwardable(r.Header)}
 	if a.hasMaxCost = h.maxCost != ""; a.hasMaxCost {
 		if a.maxCost, err = headerUSD(paramMaxCost, h.maxCost); err != nil {
 			return account{}, err
@@ -279,6 +280,7 @@ func (s *setup) lookupKey(token string) *Key {
 
 // name completes the account with what the body says, where it is believed.
 func (a *account) name(r *translate.Request, rejectAnonymous bool) error {
+	a.converse(r)
 	if a.bodyNames {
 		if err := a.nameByBody(r); err != nil {
 			return err
@@ -293,6 +295,32 @@ func (a *account) name(r *translate.Request, rejectAnonymous bool) error {
 	}
 	return nil
 }
+
+// converse finds the conversation: by X-Router-Session, else by the body's
+// prompt_cache_key, else by an agent's header.
+func (a *account) converse(r *translate.Request) {
+	if a.session != "" {
+		return
+	}
+	if key := r.PromptCacheKey(); fitSession(key) {
+		a.session = key
+		return
+	}
+	a.session = a.agent
+}
+
+// agentSession is the conversation as coding agents name it in headers of their
+// own. These were not written for this proxy: one that is unfit is passed over.
+func agentSession(header http.Header) string {
+	for _, name := range [...]string{"X-Claude-Code-Session-Id", "Session-Id"} {
+		if v := header[name]; len(v) == 1 && fitSession(v[0]) {
+			return v[0]
+		}
+	}
+	return ""
+}
+
+func fitSession(s string) bool { return s != "" && len(s) <= maxHeaderBytes && printable(s) }
 
 func (a *account) nameByBody(r *translate.Request) error {
 	if a.user == "" {

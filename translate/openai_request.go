@@ -377,6 +377,17 @@ func (r *Request) Prompt() string { return strings.Clone(r.prompt) }
 // used again when the request has been answered.
 func (r *Request) PromptView() string { return r.prompt }
 
+// PromptCacheKey is the body's prompt_cache_key; "" when there is none or it is
+// no string. It looks at Body, before Forget.
+func (r *Request) PromptCacheKey() string {
+	raw := r.Raw("prompt_cache_key")
+	if len(raw) == 0 || raw[0] != '"' {
+		return ""
+	}
+	s := rawjson.Scanner{Data: raw}
+	return string(s.Bytes(s.Text()))
+}
+
 // CachesForAnHour reports whether the request may ask for prompt caches that
 // last longer than the usual few minutes, which some providers charge more for:
 // not without one of these members, however their names are written. It looks
