@@ -32,7 +32,7 @@ type console struct{ out, err io.Writer }
 func commands() []command {
 	return []command{
 		{"serve", "[-config F]", "serves the configuration; what runs without a command", setupServe},
-		{"demo", "[-listen A] [-seed N]", "serves simulated models: no keys, no files, no network", setupDemo},
+		{"demo", "[-listen A] [-seed N] [-traffic N]", "serves simulated models: no keys, no files, no network", setupDemo},
 		{"check", "[-config F]", "validates the configuration and shows the prices that will be billed", setupCheck},
 		{"explain", `[-conf F] [-json] "prompt"`, "shows how a prompt would be routed, and why", setupExplain},
 		{"version", "", "prints version, commit and Go version", setupVersion},

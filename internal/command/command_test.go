@@ -45,6 +45,7 @@ func TestExitCodes(t *testing.T) {
 		{"a command's help is a result", []string{"check", "-h"}, 0, "usage: inference-router check [-config F]", ""},
 		{"an unknown command is wrong usage", []string{"chekc"}, 2, "", `unknown command "chekc"; did you mean "check"?`},
 		{"an unknown flag is wrong usage", []string{"check", "-nope"}, 2, "", "flag provided but not defined: -nope"},
+		{"more traffic than the demo sends is wrong usage", []string{"demo", "-traffic", "1001"}, 2, "", "-traffic 1001: at most 1000 requests a second"},
 		{"a word too many is wrong usage", []string{"version", "please"}, 2, "", `unexpected "please"`},
 		{"version", []string{"version"}, 0, "inference-router ", ""},
 		{"a good configuration", []string{"check", "-config", good}, 0, "simulated/small", ""},

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
+	"sync"
 
 	"github.com/inference-router/inference-router/internal/config"
 )
@@ -23,21 +24,26 @@ const demoFaults = 0.04
 func setupDemo(flags *flag.FlagSet) func(context.Context, console, []string) error {
 	address := flags.String("listen", "127.0.0.1:8080", "the `address` to listen on, host:port or unix:/path")
 	seed := flags.Uint64("seed", 0, "what latencies and failures are drawn from; 0 draws the seed")
+	rate := flags.Uint64("traffic", 0, fmt.Sprintf("sample requests a `second` that the demo sends itself, at most %d; 0 sends none", mostTraffic))
 	return func(ctx context.Context, c console, rest []string) error {
 		if err := noWords(rest); err != nil {
 			return err
+		}
+		if *rate > mostTraffic {
+			return &usageError{fmt.Sprintf("-traffic %d: at most %d requests a second", *rate, mostTraffic)}
 		}
 		if *seed == 0 {
 			*seed = rand.Uint64()
 		}
 		told, release := catchSignals()
 		defer release()
-		return demo(ctx, c, *address, *seed, told)
+		return demo(ctx, c, *address, *seed, *rate, told)
 	}
 }
 
-// demo serves simulated models, from memory and to memory.
-func demo(ctx context.Context, c console, address string, seed uint64, told signals) error {
+// demo serves simulated models, from memory and to memory, and sends itself
+// rate sample requests a second.
+func demo(ctx context.Context, c console, address string, seed, rate uint64, told signals) error {
 	noVariables := func(string) (string, bool) { return "", false }
 	conf, err := config.Parse("demo.yaml", demoYAML, noVariables)
 	if err != nil {
@@ -60,6 +66,13 @@ func demo(ctx context.Context, c console, address string, seed uint64, told sign
 	}
 	if err := writeWelcome(c.out, s.front.open[0].Addr()); err != nil {
 		return err
+	}
+	if rate > 0 {
+		sending, end := context.WithCancel(ctx)
+		var sender sync.WaitGroup
+		sender.Go(func() { newTraffic(s.front.open[0].Addr(), rate, seed).run(sending) })
+		defer sender.Wait()
+		defer end()
 	}
 	return s.run(ctx, told.stop)
 }

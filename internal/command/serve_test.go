@@ -278,13 +278,13 @@ func TestServeFailures(t *testing.T) {
 
 func TestDemo(t *testing.T) {
 	r := start(t, func(c console, told signals) error {
-		return demo(t.Context(), c, "127.0.0.1:0", 1, told)
+		return demo(t.Context(), c, "127.0.0.1:0", 1, 0, told)
 	})
 	base := r.waitFor(t, r.out, regexp.MustCompile(`base URL +(http://\S+)/v1`))
 	if code, body := get(t, base+"/"); code != 200 || !strings.Contains(body, `"tiers":["fast","balanced","powerful"]`) {
 		t.Errorf("GET / = %d %s", code, body)
 	}
-	if code, body := get(t, base+"/dashboard"); code != 200 || !strings.Contains(body, "small-1") {
+	if code, body := get(t, base+"/dashboard"); code != 200 || !strings.Contains(body, "dashboard/app.js") {
 		t.Errorf("dashboard = %d, %d bytes", code, len(body))
 	}
 	resp := ask(t, base, `{"model":"auto","max_tokens":40,"messages":[{"role":"user","content":"what is the capital of France?"}]}`)
@@ -305,7 +305,7 @@ func TestDemo(t *testing.T) {
 
 func TestWelcomeOverAUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	r := start(t, func(c console, told signals) error { return demo(t.Context(), c, "unix:"+path, 1, told) })
+	r := start(t, func(c console, told signals) error { return demo(t.Context(), c, "unix:"+path, 1, 0, told) })
 	r.waitFor(t, r.out, regexp.MustCompile(`(curl --unix-socket `+regexp.QuoteMeta(path)+` -i http://localhost/v1/chat/completions)`))
 }
 

@@ -40,8 +40,8 @@ function drawTiles() {
   $("tiles").replaceChildren(
     tile(all.toLocaleString("en"), "requests · " + state.in_flight + " in flight"),
     tile(usd(t.cost), "spent"),
-    tile(usd(saved), `saved of always the most capable (${share}%)`, saved > 0 ? "good" : ""),
-    tile(usd(t.random - t.cost), "saved of a random mix"),
+    tile(usd(saved), `saved against always the most capable (${share}%)`, saved > 0 ? "good" : ""),
+    tile(usd(t.random - t.cost), "saved against a random mix"),
     tile(all ? (100 * t.failed / all).toFixed(1) + "%" : "0%", "refused or failed"));
 }
 
@@ -112,7 +112,7 @@ function updateUpstream(row, u) {
   p.className = "pill " + (stateKind[u.state] || "");
   p.textContent = (stateText[u.state] || u.state) + (u.cool_until ? " · " + until(u.cool_until, state.time) : "");
   const f = u.last_failure, counts = `${u.model} · ${u.ok.toLocaleString("en")} answered, ${u.failed.toLocaleString("en")} failed`;
-  row.querySelector("[data-part=cause]").textContent = f ? `${counts} · last failure ${ago(f.at, state.time)} ago: ${f.message || f.code}${f.status ? " (" + f.status + ")" : ""}` : counts;
+  row.querySelector("[data-part=cause]").textContent = f ? `${counts} · last failure ${ago(f.at, state.time)} ago: ${f.code}${f.message ? ": " + f.message : ""}` : counts;
   for (const b of row.querySelectorAll("[data-control]")) if (b.dataset.control !== "mend") b.setAttribute("aria-pressed", b.dataset.control === u.control);
 }
 

@@ -17,9 +17,10 @@ export function usd(v) {
   return sign + a.toFixed(Math.min(9, Math.max(2, 2 - Math.floor(Math.log10(a))))).replace(/(\.\d\d.*?)0+$/, "$1");
 }
 
+// ms writes milliseconds; no line breaks between the number and its unit.
 export function ms(v) {
-  if (!v) return "0 ms";
-  return v < 1000 ? (v < 10 ? v.toFixed(1) : Math.round(v)) + " ms" : (v / 1000).toFixed(v < 10000 ? 2 : 1) + " s";
+  if (!v) return "0\u00a0ms";
+  return v < 1000 ? (v < 10 ? v.toFixed(1) : Math.round(v)) + "\u00a0ms" : (v / 1000).toFixed(v < 10000 ? 2 : 1) + "\u00a0s";
 }
 
 export function clock(time) { return new Date(time).toLocaleTimeString("en-GB"); }

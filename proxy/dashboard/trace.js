@@ -30,5 +30,5 @@ function score(b) {
 function attempt(a) {
   const ok = a.outcome === "ok";
   return h("li", { class: ok ? "" : "bad" }, h("div", {}, h("b", {}, a.upstream), " ", pill(ok ? "answered" : a.outcome, ok ? "good" : "bad")),
-    h("div", { class: "dim" }, [`${ms(a.latency_ms)}`, usd(a.cost_usd), a.status && "status " + a.status, a.cause].filter(Boolean).join(" · ")));
+    h("div", { class: "dim" }, [`${ms(a.latency_ms)}`, usd(a.cost_usd), a.cause || a.status && "status " + a.status].filter(Boolean).join(" · ")));
 }

@@ -116,11 +116,15 @@ func (s *Simulated) fault(ctx context.Context, random *rand.Rand, wait *time.Dur
 		return err
 	}
 	if kind < 4 {
-		return &translate.UpstreamError{Kind: translate.KindRateLimited, Status: 429,
-			Message: "simulated: too many requests", RetryAfter: time.Second}
+		return simulatedFailure(translate.KindRateLimited, 429, "too many requests", time.Second)
 	}
-	return &translate.UpstreamError{Kind: translate.KindOverloaded, Status: 503,
-		Message: "simulated: the model is overloaded"}
+	return simulatedFailure(translate.KindOverloaded, 503, "the model is overloaded", 0)
+}
+
+// simulatedFailure says the same to the client and in the record.
+func simulatedFailure(kind translate.Kind, status int, words string, retryAfter time.Duration) error {
+	words = "simulated: " + words
+	return &translate.UpstreamError{Kind: kind, Status: status, Message: words, Words: words, RetryAfter: retryAfter}
 }
 
 // How a simulated upstream can be made to behave.
@@ -165,9 +169,9 @@ func (s *Simulated) controlled(ctx context.Context, wait *time.Duration) error {
 		return err
 	}
 	if control == ControlLimit {
-		return &translate.UpstreamError{Kind: translate.KindRateLimited, Status: 429, Message: "simulated: rate limited from the dashboard", RetryAfter: 2 * time.Second}
+		return simulatedFailure(translate.KindRateLimited, 429, "rate limited from the dashboard", 2*time.Second)
 	}
-	return &translate.UpstreamError{Kind: translate.KindServer, Status: 500, Message: "simulated: broken from the dashboard"}
+	return simulatedFailure(translate.KindServer, 500, "broken from the dashboard", 0)
 }
 
 // pause waits, and returns the cause when ctx ends first.
