@@ -30,7 +30,7 @@ func Check(body []byte) error {
 	}
 	root := gjson.ParseBytes(body)
 	for _, check := range []func(gjson.Result) error{
-		checkFields, checkSampling, checkThinking, checkTools, checkSystem, checkMessages, checkPairs, checkCache,
+		checkFields, checkSampling, checkThinking, checkTools, checkSystem, checkMessages, checkPairs, checkCache, checkModel,
 	} {
 		if err := check(root); err != nil {
 			return err

@@ -141,3 +141,34 @@ func post(t *testing.T, s *Server, key, body string) (int, string, error) {
 	text, err := io.ReadAll(bufio.NewReader(res.Body))
 	return res.StatusCode, string(text), err
 }
+
+func TestCheckKnowsTheRulesOfModels(t *testing.T) {
+	const tool = `"tools":[{"name":"f","input_schema":{"type":"object"}}],"tool_choice":{"type":"any"}`
+	format := func(schema string) string {
+		return `"output_config":{"format":{"type":"json_schema","schema":` + schema + `}}`
+	}
+	for _, row := range []struct {
+		model, fields string
+		good          bool
+	}{
+		{"claude-opus-5", tool, true},
+		{"claude-opus-5-5", tool, false},
+		{"claude-opus-5", `"thinking":{"type":"disabled"}`, true},
+		{"claude-opus-5-5", `"thinking":{"type":"disabled"}`, false},
+		{"claude-sonnet-4-5", `"thinking":{"type":"adaptive"}`, false},
+		{"claude-opus-4-6", `"temperature":0.5`, true},
+		{"claude-opus-4-7", `"temperature":0.5`, false},
+		{"claude-opus-4-6", `"output_config":{"effort":"max"}`, true},
+		{"claude-opus-4-6", `"output_config":{"effort":"xhigh"}`, false},
+		{"claude-opus-5", `"tools":[{"name":"f","input_schema":{"type":"object","properties":{"a b":{}}}}]`, false},
+		{"claude-opus-5", format(`{"type":"object","properties":{"minimum":{"type":"string","enum":["maximum"]}},"additionalProperties":false}`), true},
+		{"claude-opus-5", format(`{"type":"object","properties":{"a":{"type":"integer","minimum":1}},"additionalProperties":false}`), false},
+		{"claude-opus-5", format(`{"type":"object","properties":{"a":{"type":"object"}},"additionalProperties":false}`), false},
+		{"claude-opus-4-1", format(`{"type":"string"}`), false},
+	} {
+		body := `{"model":"` + row.model + `","max_tokens":10,"messages":[{"role":"user","content":"hi"}],` + row.fields + `}`
+		if err := Check([]byte(body)); (err == nil) != row.good {
+			t.Errorf("%s: got %v", body, err)
+		}
+	}
+}
