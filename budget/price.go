@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"maps"
 	"math"
 	"math/bits"
 	"strings"
@@ -56,9 +57,10 @@ func NewTiers(byName map[string]Price) *Tiers {
 	return &Tiers{byName}
 }
 
-// standardTier reports whether a service tier, as a request or an answer names
-// it, is the one of the plain price. Anthropic and Groq have their own words.
-func standardTier(name string) bool {
+// StandardTier reports whether a service tier, as a request or an answer names
+// it, is the one of
+// the plain price. Anthropic and Groq have their own words.
+func StandardTier(name string) bool {
 	switch strings.ToLower(name) {
 	case "", "default", "standard", "standard_only", "on_demand":
 		return true
@@ -69,7 +71,7 @@ func standardTier(name string) bool {
 // At is the price at a service tier or speed, by its name, and whether that is
 // known. Where it is not known it is the dearest of the model's prices.
 func (p Price) At(tier string) (Price, bool) {
-	if standardTier(tier) {
+	if StandardTier(tier) {
 		return p, true
 	}
 	if p.Tiers != nil {
@@ -91,6 +93,71 @@ func (p Price) Highest() Price {
 		high = high.atLeast(q)
 	}
 	return high
+}
+
+// UpTo is no less than the price at the standard tier and at the one named: what
+// a request for that tier can cost, as providers fall back to the standard one.
+func (p Price) UpTo(tier string) Price {
+	q, _ := p.At(tier)
+	return p.atLeast(q)
+}
+
+// KnowsTier reports whether At knows the price of a tier.
+func (p Price) KnowsTier(tier string) bool {
+	_, known := p.At(tier)
+	return known
+}
+
+// WithTiersOf gives p the tiers that listed has, each as many times as dear as
+// it is there: what the provider's list says of a model whose plain price is
+// p by other means.
+func (p Price) WithTiersOf(listed Price) Price {
+	if listed.Tiers == nil {
+		return p
+	}
+	factors := make(map[string]float64, len(listed.Tiers.byName))
+	for name, q := range listed.Tiers.byName {
+		var factor float64
+		for _, rates := range [][2]int64{{q.Input, listed.Input}, {q.Output, listed.Output}} {
+			if rates[1] > 0 {
+				factor = max(factor, float64(rates[0])/float64(rates[1]))
+			}
+		}
+		factors[name] = factor
+	}
+	return p.WithTierFactors(factors)
+}
+
+// WithTierFactors gives p tiers at which every token costs so many times as
+// much as at the standard one; searches and requests cost the same. The factors
+// must not be negative.
+func (p Price) WithTierFactors(factors map[string]float64) Price {
+	tiers := make(map[string]Price, len(factors))
+	for name, factor := range factors {
+		q := p
+		q.Tiers = nil
+		q.set(q.short().times(factor))
+		q.Long, q.Longer = q.Long.times(factor), q.Longer.times(factor)
+		tiers[strings.ToLower(name)] = q
+	}
+	p.Tiers = NewTiers(tiers)
+	return p
+}
+
+// times is each rate times factor, rounded up.
+func (r Rates) times(factor float64) Rates {
+	for _, rate := range []*int64{&r.Input, &r.Output, &r.CachedInput, &r.CacheWrite, &r.CacheWriteHour, &r.AudioInput, &r.AudioOutput, &r.CachedAudio} {
+		*rate = int64(min(math.Ceil(float64(*rate)*factor-1e-6), 1<<62))
+	}
+	return r
+}
+
+// OpenAITierFactors are how many times as much OpenAI's service tiers cost as
+// the standard one, for a model whose own prices are not known: flex is half of
+// it for every listed model, and priority, also called fast, twice for most
+// (openai.com/api/pricing; the built-in table has from 1.67 to 2.5).
+func OpenAITierFactors() map[string]float64 {
+	return map[string]float64{"flex": 0.5, "priority": 2, "fast": 2}
 }
 
 // atLeast raises p's rates to q's where those are higher.
@@ -270,6 +337,19 @@ func (p Price) AffordableOutput(inputTokens int64, limit Nanodollars) int64 {
 	}
 	tokens, _ := bits.Div64(high, low, uint64(output))
 	return int64(min(tokens, math.MaxInt64))
+}
+
+// WithTier gives p the price q at one more service tier, or at that tier instead
+// of another.
+func (p Price) WithTier(name string, q Price) Price {
+	tiers := map[string]Price{}
+	if p.Tiers != nil {
+		maps.Copy(tiers, p.Tiers.byName)
+	}
+	q.Tiers = nil
+	tiers[strings.ToLower(name)] = q
+	p.Tiers = NewTiers(tiers)
+	return p
 }
 
 // Blended is a single figure to order models by: US dollars per million

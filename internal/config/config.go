@@ -141,12 +141,24 @@ type Upstream struct {
 	Guessed string
 }
 
-// Price is in US dollars per million tokens, exact to the nano-dollar.
+// Price is what a model costs, exact to the nano-dollar.
 type Price struct {
-	Input       *USD `yaml:"input"`
-	Output      *USD `yaml:"output"`
-	CachedInput *USD `yaml:"cached_input"`
-	CacheWrite  *USD `yaml:"cache_write"`
+	Input          *USD                 `yaml:"input"`          // US dollars per million prompt tokens
+	Output         *USD                 `yaml:"output"`         // US dollars per million answer tokens
+	CachedInput    *USD                 `yaml:"cached_input"`   // read from the provider's cache; input's when left out
+	CacheWrite     *USD                 `yaml:"cache_write"`    // written to its cache; the price table's when left out, else input's
+	CacheWriteHour *USD                 `yaml:"cache_write_1h"` // written to a cache that lasts an hour; twice the input's for Claude when left out, else cache_write's
+	AudioInput     *USD                 `yaml:"audio_input"`    // US dollars per million audio tokens of the prompt; the price table's when left out, else input's
+	AudioOutput    *USD                 `yaml:"audio_output"`   // US dollars per million audio tokens of the answer; the price table's when left out, else output's
+	PerSearch      *USD                 `yaml:"per_search"`     // US dollars for each web search; the price table's when left out
+	PerRequest     *USD                 `yaml:"per_request"`    // US dollars for each request, beside its tokens; the price table's when left out
+	Tiers          map[string]TierPrice `yaml:"tiers"`          // by service tier or speed, such as flex, priority, fast: a factor or a price; the price table's factors when left out
+}
+
+// TierPrice is what tokens cost at another service tier.
+type TierPrice struct {
+	Factor float64 // times the plain price of each token; 0 when Price is set
+	Price  *Price  // without tiers; what is left out of audio and fees is the plain price's
 }
 
 // Params are request fields that an upstream always gets (Set), gets when the
@@ -386,6 +398,19 @@ func (t *Tier) decodeNode(d *decoder, key string, n ast.Node, depth int) {
 	}
 	for i := range t.Upstreams {
 		t.Upstreams[i].Path = index(key, i)
+	}
+}
+
+func (t *TierPrice) decodeNode(d *decoder, key string, n ast.Node, depth int) {
+	if _, ok := n.(ast.MapNode); ok {
+		t.Price = new(Price)
+		d.decode(key, n, t.Price, depth)
+		return
+	}
+	told := len(d.problems)
+	d.decode(key, n, &t.Factor, depth)
+	if len(d.problems) == told && (t.Factor <= 0 || t.Factor > 100) {
+		d.problem(n, key, "want a factor of the plain price above 0 and at most 100, or a price such as {input: 1.25, output: 10}")
 	}
 }
 

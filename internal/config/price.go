@@ -52,18 +52,52 @@ func confirmation(p budget.Price) string {
 
 // configuredPrice fills in what the configuration left out.
 func configuredPrice(u *Upstream, listed budget.Price, known bool) budget.Price {
-	c := u.Price
-	input := int64(*c.Input)
-	p := budget.FlatPrice(input, 0)
-	p.CacheWriteHour = budget.HourWrite(u.Provider, u.Model, input)
-	p.Source = "config"
+	base := budget.Price{}
 	if known {
-		p.CacheWrite = listed.CacheWrite
+		base.CacheWrite, base.PerSearch, base.PerRequest = listed.CacheWrite, listed.PerSearch, listed.PerRequest
+		base.AudioInput, base.AudioOutput, base.CachedAudio = listed.AudioInput, listed.AudioOutput, listed.CachedAudio
 	}
-	for field, configured := range map[*int64]*USD{&p.Output: c.Output, &p.CachedInput: c.CachedInput, &p.CacheWrite: c.CacheWrite} {
+	p := u.Price.over(base, u)
+	p.Source = "config"
+	switch {
+	case listed.Tiers != nil:
+		p = p.WithTiersOf(listed)
+	case u.Provider == "openai" || u.Provider == "azure":
+		p = p.WithTierFactors(budget.OpenAITierFactors())
+	}
+	plain := p
+	plain.Tiers = nil
+	for name, t := range u.Price.Tiers {
+		if t.Price != nil {
+			p = p.WithTier(name, t.Price.over(plain, u))
+			continue
+		}
+		q, _ := plain.WithTierFactors(map[string]float64{name: t.Factor}).At(name)
+		p = p.WithTier(name, q)
+	}
+	return p
+}
+
+// over is the price with what it leaves out of cache writes, audio and fees
+// taken from another. What cached input costs follows from input.
+func (p *Price) over(base budget.Price, u *Upstream) budget.Price {
+	input := int64(*p.Input)
+	q := base
+	q.Input, q.Output, q.CachedInput = input, 0, input
+	q.CacheWriteHour = budget.HourWrite(u.Provider, u.Model, input)
+	if q.CacheWrite == 0 {
+		q.CacheWrite = input
+	}
+	for field, configured := range map[*int64]*USD{
+		&q.Output: p.Output, &q.CachedInput: p.CachedInput, &q.CacheWrite: p.CacheWrite, &q.CacheWriteHour: p.CacheWriteHour,
+		&q.AudioInput: p.AudioInput, &q.AudioOutput: p.AudioOutput, &q.PerSearch: p.PerSearch, &q.PerRequest: p.PerRequest,
+	} {
 		if configured != nil {
 			*field = int64(*configured)
 		}
 	}
-	return p
+	if p.AudioInput != nil {
+		q.CachedAudio = q.AudioInput
+	}
+	return q
 }

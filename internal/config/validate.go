@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/inference-router/inference-router/budget"
 	"github.com/inference-router/inference-router/internal/redisclient"
 	"github.com/inference-router/inference-router/translate"
 )
@@ -506,11 +507,7 @@ func (k *checker) headers(u *Upstream) {
 // price settles what a call of the upstream is billed at.
 func (k *checker) price(u *Upstream) {
 	key := join(u.Path, "price")
-	if p := u.Price; p != nil && p.Input == nil {
-		k.add(key, "input is missing: US dollars per million prompt tokens")
-		return
-	} else if p != nil && p.Output == nil && !strings.HasPrefix(u.Path, "embeddings") {
-		k.add(key, "output is missing: US dollars per million answer tokens")
+	if u.Price != nil && !k.configuredPrice(key, u.Price, strings.HasPrefix(u.Path, "embeddings")) {
 		return
 	}
 	u.Billed, u.Guessed = priceOf(u)
@@ -521,6 +518,39 @@ func (k *checker) price(u *Upstream) {
 	default:
 		k.add(key, "no price is known for %s, and a budget that rejects needs one: price: {input: ..., output: ...} in US dollars per million tokens, 0 where it is free", u.Name)
 	}
+}
+
+// configuredPrice checks a price and those of its tiers, and reports whether
+// they are complete.
+func (k *checker) configuredPrice(key string, p *Price, embeds bool) bool {
+	told := len(k.problems)
+	switch {
+	case p.Input == nil:
+		k.add(key, "input is missing: US dollars per million prompt tokens")
+	case p.Output == nil && !embeds:
+		k.add(key, "output is missing: US dollars per million answer tokens")
+	}
+	for name, rate := range map[string]*USD{"audio_input": p.AudioInput, "audio_output": p.AudioOutput, "per_search": p.PerSearch} {
+		if rate != nil && *rate == 0 {
+			k.add(join(key, name), "want more than 0; leave it out where there is no such price")
+		}
+	}
+	seen := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(p.Tiers)) {
+		key, tier := join(join(key, "tiers"), name), p.Tiers[name].Price
+		switch {
+		case budget.StandardTier(name) || strings.ToLower(name) == "auto":
+			k.add(key, "not another tier: the price itself is that of the standard one")
+		case seen[strings.ToLower(name)]:
+			k.add(key, "stands twice: case makes no difference in a tier's name")
+		case tier != nil && tier.Tiers != nil:
+			k.add(join(key, "tiers"), "a tier has no tiers of its own")
+		case tier != nil:
+			k.configuredPrice(key, tier, embeds)
+		}
+		seen[strings.ToLower(name)] = true
+	}
+	return len(k.problems) == told
 }
 
 // hardBudget reports whether some budget may refuse a request.
