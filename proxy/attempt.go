@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/inference-router/inference-router/budget"
@@ -138,6 +139,9 @@ func (j *journey) requestFor(a *attempt) (*translate.Request, error) {
 	}
 	e := translate.Edit{Model: d.Model, LimitField: d.LimitField, LimitEither: d.LimitEither, AskUsage: r.Stream, KeepUsageField: d.KeepUsage,
 		Set: d.Set, Default: d.Default, Drop: j.dropsAt(d)}
+	if err := j.bounded(r, d, e.Drop); err != nil {
+		return nil, err
+	}
 	if over := r.MaxTokens == 0 || r.MaxTokens > a.output; over && (j.purse.hard || d.capped > 0) {
 		e.MaxTokens = a.output
 	}
@@ -148,6 +152,22 @@ func (j *journey) requestFor(a *attempt) (*translate.Request, error) {
 		sent.AnswerModel = r.Model
 	}
 	return sent, nil
+}
+
+// bounded refuses, where a budget is exact, what d would take as it comes and
+// charge for without a bound. drops are the fields that d gets without.
+func (j *journey) bounded(r *translate.Request, d *deployment, drops []string) error {
+	if !j.purse.hard || r.Dialect == translate.DialectChat && d.Extended {
+		return nil
+	}
+	settled := func(name string) bool {
+		_, set := d.Set[name]
+		return set || slices.Contains(drops, name)
+	}
+	if err := r.Unbounded(settled); err != nil {
+		return err
+	}
+	return nil
 }
 
 // forget lets go of the request's text once no other upstream will need it.

@@ -29,6 +29,9 @@ func (c *changes) editDialect(e Edit) {
 		c.add(name, strconv.FormatInt(limit, 10))
 		c.fitThinking(limit)
 	}
+	for _, name := range e.Drop {
+		c.add(name, "")
+	}
 	for _, name := range sortedNames(e.Set) {
 		if !isLimit(name) {
 			c.add(name, e.Set[name])

@@ -42,6 +42,11 @@ func script(t *testing.T, status int, kind, body string) (string, func() served)
 
 // through starts a router with one upstream that takes a dialect as it comes.
 func through(t *testing.T, u proxy.Upstream, native ...translate.Dialect) string {
+	return throughWith(t, u, native, func(*proxy.Config, *proxy.Deployment) {})
+}
+
+// throughWith is through with changes to the configuration.
+func throughWith(t *testing.T, u proxy.Upstream, native []translate.Dialect, configure func(*proxy.Config, *proxy.Deployment)) string {
 	t.Helper()
 	seal, err := translate.NewSeal([]byte("a key of sixteen bytes or more"))
 	if err != nil {
@@ -53,10 +58,12 @@ func through(t *testing.T, u proxy.Upstream, native ...translate.Dialect) string
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := proxy.New(proxy.Config{Version: "test", Router: decide, Ledger: ledger, Books: ledger, Seal: seal,
+	c := proxy.Config{Version: "test", Router: decide, Ledger: ledger, Books: ledger, Seal: seal,
 		Tiers: []proxy.Tier{{Name: "only", Deployments: []proxy.Deployment{
 			{Name: "test/m", Provider: "test", Model: "upstream-model", Upstream: u, Dialects: native, Extended: true, Price: budget.FlatPrice(1e9, 2e9)},
-		}}}})
+		}}}}
+	configure(&c, &c.Tiers[0].Deployments[0])
+	server, err := proxy.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,5 +250,87 @@ func TestPathsThatClientsComeWithAreServed(t *testing.T) {
 	}
 	if resp, answer := ask(t, root+"/v1/nowhere", "{}"); resp.StatusCode != 404 || !strings.Contains(answer, "POST") || !strings.Contains(answer, "/v1/nowhere") {
 		t.Errorf("%d %s", resp.StatusCode, answer)
+	}
+}
+
+// A hard budget is exact only where a limit bounds the cost: what the provider
+// runs or serves dearer is refused before it is sent.
+func TestUnboundedCostIsRefusedUnderAHardBudgetOnly(t *testing.T) {
+	messagesURL, messagesGot := script(t, 200, "text/event-stream", messagesStream+messagesEnd)
+	responsesURL, responsesGot := script(t, 200, "text/event-stream", responsesStart+responsesCall+responsesEnd)
+	chatURL, chatGot := script(t, 200, "application/json", `{"choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`)
+	chat := func(t *testing.T, url string) proxy.Upstream {
+		return must(upstream.NewOpenAI(upstream.OpenAIConfig{Name: "o", Provider: "openai", BaseURL: url + "/v1"}))(t)
+	}
+	type api struct {
+		path, body string
+		dialect    []translate.Dialect
+		connect    func(*testing.T, string) proxy.Upstream
+		url        string
+		got        func() served
+	}
+	anthropic := api{"/v1/messages", `{"model":"auto","max_tokens":50,"stream":true,"messages":[{"role":"user","content":"hi"}],`,
+		[]translate.Dialect{translate.DialectMessages}, messages, messagesURL, messagesGot}
+	openAI := api{"/v1/responses", `{"model":"auto","max_output_tokens":50,"stream":true,"input":"hi",`,
+		[]translate.Dialect{translate.DialectResponses}, responses, responsesURL, responsesGot}
+	compatible := api{"/v1/chat/completions", `{"model":"auto","max_tokens":50,"messages":[{"role":"user","content":"hi"}],`, nil, chat, chatURL, chatGot}
+	for _, c := range []struct {
+		api
+		fields, param string // "" passes
+	}{
+		{anthropic, `"tools":[{"name":"f","input_schema":{"type":"object"}},{"type":"web_search_20250305","name":"web_search"}]`, "tools[1].type"},
+		{anthropic, `"tools":[{"type":"code_execution_20250825","name":"code_execution"}]`, "tools[0].type"},
+		{anthropic, `"tools":[{"type":"bash_20250124","name":"bash"},{"type":"custom","name":"f","input_schema":{"type":"object"}}]`, ""},
+		{anthropic, `"speed":"fast"`, "speed"},
+		{anthropic, `"speed":"standard"`, ""},
+		{anthropic, `"mcp_servers":[{"type":"url","url":"https://mcp.example.com","name":"m"}]`, "mcp_servers"},
+		{openAI, `"tools":[{"type":"web_search"}]`, "tools[0].type"},
+		{openAI, `"tools":[{"type":"file_search","vector_store_ids":["v"]}]`, "tools[0].type"},
+		{openAI, `"tools":[{"type":"code_interpreter","container":{"type":"auto"}}]`, "tools[0].type"},
+		{openAI, `"tools":[{"type":"image_generation"}]`, "tools[0].type"},
+		{openAI, `"tools":[{"type":"function","name":"f","parameters":{}},{"type":"mcp","server_label":"m","server_url":"https://mcp.example.com"}]`, "tools[1].type"},
+		{openAI, `"tools":[{"type":"computer"}]`, "tools[0].type"},
+		{openAI, `"tools":[{"type":"shell","environment":{"type":"container_auto"}}]`, "tools[0].type"},
+		{openAI, `"tools":[{"type":"function","name":"f","parameters":{}},{"type":"apply_patch"},{"type":"shell","environment":{"type":"local"}}]`, ""},
+		{openAI, `"previous_response_id":"resp_1"`, "previous_response_id"},
+		{compatible, `"web_search_options":{}`, "web_search_options"},
+		{compatible, `"tools":[{"type":"browser_search"}]`, "tools[0].type"},
+		{compatible, `"tools":[{"type":"function","function":{"name":"f"}}]`, ""},
+	} {
+		t.Run(c.path+" "+c.fields, func(t *testing.T) {
+			name, _, _ := strings.Cut(c.fields[1:], `"`)
+			for kind, configure := range map[string]func(*proxy.Config, *proxy.Deployment){
+				"soft": func(*proxy.Config, *proxy.Deployment) {},
+				"hard": func(p *proxy.Config, d *proxy.Deployment) {
+					p.Budgets = []proxy.Budget{{Scope: budget.ScopeGlobal, Amount: 1e9, Hard: true}}
+				},
+				"dropped": func(p *proxy.Config, d *proxy.Deployment) {
+					p.Budgets, d.Drop = []proxy.Budget{{Scope: budget.ScopeGlobal, Amount: 1e9, Hard: true}}, []string{name}
+				},
+				"set": func(p *proxy.Config, d *proxy.Deployment) {
+					p.Budgets, d.Set = []proxy.Budget{{Scope: budget.ScopeGlobal, Amount: 1e9, Hard: true}}, map[string]string{name: `"ours"`}
+				},
+			} {
+				root := throughWith(t, c.connect(t, c.url), c.dialect, func(p *proxy.Config, d *proxy.Deployment) {
+					d.Extended = len(c.dialect) > 0
+					configure(p, d)
+				})
+				resp, answer := ask(t, root+c.path, c.body+c.fields+"}")
+				if kind == "hard" && c.param != "" {
+					refused := gjson.Get(answer, "error.param").Str == c.param || strings.Contains(gjson.Get(answer, "error.message").Str, "'"+c.param+"'")
+					if resp.StatusCode != 400 || !refused || resp.Header.Get("X-Router-Cost-Usd") != "0" {
+						t.Errorf("%s: %d %v %s", kind, resp.StatusCode, resp.Header, answer)
+					}
+					continue
+				}
+				if resp.StatusCode != 200 {
+					t.Errorf("%s: %d %s", kind, resp.StatusCode, answer)
+				}
+				want := map[string]string{"soft": gjson.Get("{"+c.fields+"}", name).Raw, "hard": gjson.Get("{"+c.fields+"}", name).Raw, "set": `"ours"`}[kind]
+				if sent := gjson.Get(c.got().body, name).Raw; sent != want {
+					t.Errorf("%s: sent %s, want %s", kind, sent, want)
+				}
+			}
+		})
 	}
 }
