@@ -372,6 +372,38 @@ func TestLoopbackListenerAnswersToLocalNamesOnly(t *testing.T) {
 	}
 }
 
+func TestCORSIsOffUnlessTheOriginIsConfigured(t *testing.T) {
+	const page = "https://app.example.com"
+	for _, c := range []struct {
+		origins []string
+		origin  string
+		site    string // Sec-Fetch-Site
+		status  int    // of the request itself, on a loopback listener
+		read    bool
+	}{
+		{nil, "http://localhost:3000", "same-site", 200, false}, // served, but the page cannot read it
+		{nil, "http://localhost:3000", "cross-site", 403, false},
+		{nil, page, "cross-site", 403, false},
+		{[]string{page}, page, "cross-site", 200, true},
+		{[]string{page}, "http://localhost:3000", "same-site", 200, false},
+		{[]string{page}, "https://evil.example", "cross-site", 403, false},
+		{[]string{page}, "null", "cross-site", 403, false},
+		{[]string{"*"}, "https://evil.example", "cross-site", 200, true},
+	} {
+		s := newStage(t, threeTiers(), func(conf *proxy.Config, _ *routing.Config) { conf.Loopback, conf.Origins = true, c.origins })
+		resp, body := s.post(t, "/v1/chat/completions", chatBody("auto", "hi"), "Origin", c.origin, "Sec-Fetch-Site", c.site)
+		asked, _ := s.do(t, "OPTIONS", "/v1/chat/completions", "", "Origin", c.origin, "Access-Control-Request-Method", "POST")
+		for what, r := range map[string]*http.Response{"request": resp, "preflight": asked} {
+			if got, want := r.Header.Get("Access-Control-Allow-Origin"), map[bool]string{true: c.origin}[c.read]; got != want {
+				t.Errorf("%v, %s from %s: allowed origin %q, want %q", c.origins, what, c.origin, got, want)
+			}
+		}
+		if resp.StatusCode != c.status {
+			t.Errorf("%v from %s, %s: %d, want %d: %s", c.origins, c.origin, c.site, resp.StatusCode, c.status, body)
+		}
+	}
+}
+
 func TestTrickyPathsReachNothing(t *testing.T) {
 	s := newStage(t, threeTiers(), nil)
 	for _, path := range []string{"/v1/../metrics", "/v1/%2e%2e/metrics", "//metrics", "/v1/x%2f..%2fmetrics", "/v1%5cmetrics", "/met%00rics"} {

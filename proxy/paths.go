@@ -76,14 +76,10 @@ func unknownPath(r *http.Request) error {
 const exposed = "X-Request-Id, X-Router-Tier, X-Router-Model, X-Router-Strategy, X-Router-Reason, X-Router-Score, X-Router-Fallback, X-Router-Attempts, " +
 	"X-Router-Decision, X-Router-Dropped-Params, X-Router-Budget-Remaining-USD, X-Router-Cost-USD, X-Router-Latency-Ms, X-Router-Overhead-Ms, Retry-After"
 
-// mayCall reports whether a web page of that origin may call from a browser.
-// On a loopback listener this machine's own pages may.
-func (s *setup) mayCall(origin string, loopback bool) bool {
-	if slices.Contains(s.Origins, "*") || slices.Contains(s.Origins, origin) {
-		return true
-	}
-	u, err := url.Parse(origin)
-	return loopback && err == nil && u.Host != "" && s.allowedHost(u.Host)
+// mayCall reports whether a web page of that origin may call from a browser and
+// read the answer: server.cors.origins names those that may, by default none.
+func (s *setup) mayCall(origin string) bool {
+	return slices.Contains(s.Origins, "*") || slices.Contains(s.Origins, origin)
 }
 
 // cors answers a browser that asks before it calls, and lets it read answers.

@@ -114,7 +114,7 @@ func (s *Server) guarded(next echo.HandlerFunc, c echo.Context, loopback func(*s
 		}
 	}()
 	now := s.current.Load()
-	allowed := r.Header.Get("Origin") != "" && now.mayCall(r.Header.Get("Origin"), loopback(now))
+	allowed := r.Header.Get("Origin") != "" && now.mayCall(r.Header.Get("Origin"))
 	if loopback(now) && !now.local(r) && !(allowed && now.allowedHost(r.Host)) {
 		return forbidden("this listener is for this machine: Host and Origin must be localhost, 127.0.0.1, [::1] or in server.hosts")
 	}

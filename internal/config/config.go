@@ -54,7 +54,7 @@ type Server struct {
 	TLS            ServerTLS `yaml:"tls"`
 }
 
-// CORS says which web pages may call the API from a browser.
+// CORS says which web pages may call the API from a browser: by default none.
 type CORS struct {
 	Origins []string `yaml:"origins"` // such as https://app.example.com; "*" = any
 }
