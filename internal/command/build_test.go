@@ -143,7 +143,7 @@ func TestGuessedPrices(t *testing.T) {
 		}
 	}
 	code, out, _ := runCommand(t, "check", "-config", inFile(t, "tiers: {fast: [{provider: nvidia, model: m, api_key: k}]}\n"))
-	if code != 0 || !strings.Contains(out, "(a guess)") || !strings.Contains(out, "warning: ") || !strings.Contains(out, "tiers.fast[0].price: no price is known for nvidia") {
+	if code != 0 || !strings.Contains(out, "(a guess)") || !strings.Contains(out, "warning: ") || !strings.Contains(out, "price table: pydantic/genai-prices of "+budget.PriceDate+", ") || !strings.Contains(out, "tiers.fast[0].price: no price is known for nvidia") {
 		t.Errorf("check printed, with exit code %d:\n%s", code, out)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/inference-router/inference-router/internal/config"
 
@@ -61,6 +62,9 @@ func report(out io.Writer, c *config.Config) error {
 		return err
 	}
 	fmt.Fprintln(out, "in US dollars per million tokens")
+	if made, err := time.Parse(time.DateOnly, budget.PriceDate); err == nil {
+		fmt.Fprintf(out, "price table: %s of %s, %d days old\n", budget.PriceSource, budget.PriceDate, int(time.Since(made).Hours()/24))
+	}
 	fmt.Fprintf(out, "\nlisten      %s, identity %s\nfallback    %s\nstrategy    %s\nbudgets     %s\ncounters    %s\n",
 		c.Server.Listen, c.Identity.Mode, c.Fallback, strategyLine(c), budgetLine(c), countersLine(c))
 	for _, p := range slices.Concat(c.Guesses(), c.Strangers(), c.Idle(), c.Exposed()) {
