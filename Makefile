@@ -1,6 +1,6 @@
 # Thin names for the commands; each line is the whole of what it does.
 
-.PHONY: build run demo check test race lint fuzz bench chaos soak conformance live image compose local deploy-check tidy ci
+.PHONY: build run demo check test race lint fuzz bench chaos soak conformance live image compose local deploy-check tidy house vulncheck ci
 
 build:            ## the static binary, ./inference-router
 	CGO_ENABLED=0 go build -trimpath -o inference-router .
@@ -52,6 +52,12 @@ local:            ## the same as plain processes
 
 deploy-check:     ## the manifests, by the tools' own parsers
 	cd deploy/check && go test -count=1 ./...
+
+house:            ## the figures of the code: length and tangle of functions, lines by package
+	go test -count=1 -run House -v .
+
+vulncheck:        ## known vulnerabilities in what is called
+	go run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
 
 tidy:
 	go mod tidy && cd deploy/check && go mod tidy
