@@ -93,9 +93,9 @@ func (s *Server) consume(ctx, call context.Context, j *journey, a *attempt, watc
 		case chunk.Comment && a.ttft == 0:
 			watch.touch() // a sign of life, but nothing is sent before the first event
 			continue
-		case len(chunk.Data) > 0 && !chunk.Comment && chunk.Whole == j.request.Stream:
+		case isOtherForm(&chunk, j.request.Stream):
 			return &translate.UpstreamError{Kind: translate.KindBadResponse, Billed: translate.BilledUnknown,
-				Message: "the upstream streamed an answer that was wanted whole, or the other way round"}
+				Message: "the upstream streamed an answer that was asked for whole, or the other way round"}
 		}
 		if chunk.Malformed {
 			s.metrics.malformed.Inc()
@@ -116,16 +116,32 @@ func (s *Server) consume(ctx, call context.Context, j *journey, a *attempt, watc
 		if ctx.Err() != nil {
 			continue
 		}
-		if chunk.Done && len(chunk.Data) == 0 {
-			out.end(j, nil)
-		} else if err := out.write(j, &chunk); err != nil && !a.deployment.Drain {
-			return errClientGone
-		} else if chunk.Done {
-			out.end(j, nil)
+		if err := relay(j, out, &chunk); err != nil && !a.deployment.Drain {
+			return err
 		}
 		if sent.Body != nil && out.begun() {
 			j.forget(sent)
 		}
+	}
+	return nil
+}
+
+// isOtherForm reports whether a chunk is a whole answer where a stream was
+// asked for, or a piece of a stream where a whole one was.
+func isOtherForm(c *translate.Chunk, stream bool) bool {
+	return len(c.Data) > 0 && !c.Comment && c.Whole == stream
+}
+
+// relay writes a chunk, and the answer's end behind it where it is the last. The
+// error says that the client has left.
+func relay(j *journey, out sink, c *translate.Chunk) error {
+	if len(c.Data) > 0 || !c.Done {
+		if err := out.write(j, c); err != nil {
+			return errClientGone
+		}
+	}
+	if c.Done {
+		out.end(j, nil)
 	}
 	return nil
 }

@@ -199,19 +199,19 @@ type CapabilityOverrides struct {
 	// Family is a family of the table, or a model id in it: the model is taken
 	// for one of those. It is for ids that say nothing of the model.
 	Family           string `yaml:"family" json:"family,omitempty"`
-	Sampling         string `yaml:"sampling" json:"sampling,omitempty" oneof:"both,either,none"`
-	Reasoning        string `yaml:"reasoning" json:"reasoning,omitempty" oneof:"adaptive,budget,effort,none"`
-	StructuredOutput string `yaml:"structured_output" json:"structured_output,omitempty" oneof:"native,tool,none"`
-	Tools            *bool  `yaml:"tools" json:"tools,omitempty"`
-	ToolChoice       *bool  `yaml:"tool_choice" json:"tool_choice,omitempty"`
-	Images           *bool  `yaml:"images" json:"images,omitempty"`
-	Documents        *bool  `yaml:"documents" json:"documents,omitempty"`
-	Stop             *bool  `yaml:"stop" json:"stop,omitempty"`
-	System           *bool  `yaml:"system" json:"system,omitempty"`
-	Cache            *bool  `yaml:"cache" json:"cache,omitempty"`
-	StreamTools      *bool  `yaml:"stream_tools" json:"stream_tools,omitempty"`
-	Context          int64  `yaml:"context" json:"context,omitempty"`       // tokens
-	MaxOutput        int64  `yaml:"max_output" json:"max_output,omitempty"` // tokens
+	Sampling         string `yaml:"sampling" json:"sampling,omitempty" oneof:"both,either,none"`                   // temperature and top_p: both, either (one of the two), none
+	Reasoning        string `yaml:"reasoning" json:"reasoning,omitempty" oneof:"adaptive,budget,effort,none"`      // how thinking is asked for: adaptive, budget, effort, none
+	StructuredOutput string `yaml:"structured_output" json:"structured_output,omitempty" oneof:"native,tool,none"` // how a JSON schema is kept to: native, tool (a forced call), none
+	Tools            *bool  `yaml:"tools" json:"tools,omitempty"`                                                  // takes tools
+	ToolChoice       *bool  `yaml:"tool_choice" json:"tool_choice,omitempty"`                                      // a call can be forced
+	Images           *bool  `yaml:"images" json:"images,omitempty"`                                                // takes images
+	Documents        *bool  `yaml:"documents" json:"documents,omitempty"`                                          // takes documents
+	Stop             *bool  `yaml:"stop" json:"stop,omitempty"`                                                    // takes stop sequences
+	System           *bool  `yaml:"system" json:"system,omitempty"`                                                // takes system text apart from the turns
+	Cache            *bool  `yaml:"cache" json:"cache,omitempty"`                                                  // takes cache points
+	StreamTools      *bool  `yaml:"stream_tools" json:"stream_tools,omitempty"`                                    // streams while it has tools
+	Context          int64  `yaml:"context" json:"context,omitempty"`                                              // tokens
+	MaxOutput        int64  `yaml:"max_output" json:"max_output,omitempty"`                                        // tokens
 }
 
 // Validate names the first value that is none of those allowed.

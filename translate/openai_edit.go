@@ -153,21 +153,9 @@ func sortedNames(values map[string]string) []string {
 // else, when the client named two that differ, to the one that we count with,
 // so that no upstream can go by the other.
 func (c *changes) limit(e Edit) {
-	limit, name := e.MaxTokens, e.LimitField
-	if limit == 0 {
-		limit, name = limitIn(e.Set)
-	}
-	if limit == 0 && c.r.MaxTokens == 0 {
-		limit, name = limitIn(e.Default)
-	}
-	if limit == 0 {
-		limit = c.r.MaxTokens
-	}
+	limit, name := c.wantedLimit(e)
 	if limit == 0 {
 		return
-	}
-	if !isLimit(name) {
-		name = fieldNames[fieldMaxTokens]
 	}
 	reads := name
 	if isLimit(e.LimitField) {
@@ -196,6 +184,25 @@ func (c *changes) limit(e Edit) {
 	if !read && isLimit(e.LimitField) && !e.LimitEither {
 		c.add(reads, strconv.FormatInt(limit, 10))
 	}
+}
+
+// wantedLimit is the output limit that goes upstream, 0 for none, and the field
+// that it is written in where the client named none.
+func (c *changes) wantedLimit(e Edit) (limit int64, name string) {
+	limit, name = e.MaxTokens, e.LimitField
+	if limit == 0 {
+		limit, name = limitIn(e.Set)
+	}
+	if limit == 0 && c.r.MaxTokens == 0 {
+		limit, name = limitIn(e.Default)
+	}
+	if limit == 0 {
+		limit = c.r.MaxTokens
+	}
+	if !isLimit(name) {
+		name = fieldNames[fieldMaxTokens]
+	}
+	return limit, name
 }
 
 // limitFields are the two names of the output limit; the first wins.

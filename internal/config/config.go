@@ -41,12 +41,12 @@ type Config struct {
 
 // Server says where to listen and how much to take.
 type Server struct {
-	Listen       string   `yaml:"listen"`       // host:port or unix:/path
-	AdminListen  string   `yaml:"admin_listen"` // "" = admin routes on Listen
-	MaxBodyBytes int64    `yaml:"max_body_bytes"`
-	DrainTimeout Duration `yaml:"drain_timeout"` // how long running requests may go on after SIGTERM
-	DrainDelay   Duration `yaml:"drain_delay"`   // how long new ones are still taken after it
-	Hosts        []string `yaml:"hosts"`         // further values of Host that a loopback listener answers
+	Listen       string   `yaml:"listen"`         // host:port or unix:/path
+	AdminListen  string   `yaml:"admin_listen"`   // "" = admin routes on Listen
+	MaxBodyBytes int64    `yaml:"max_body_bytes"` // the largest request body, in bytes; larger ones get 413
+	DrainTimeout Duration `yaml:"drain_timeout"`  // how long running requests may go on after SIGTERM
+	DrainDelay   Duration `yaml:"drain_delay"`    // how long new ones are still taken after it
+	Hosts        []string `yaml:"hosts"`          // further values of Host that a loopback listener answers
 	CORS         CORS     `yaml:"cors"`
 	// MaxConnections bounds the clients' connections, of all listeners together;
 	// never more than 80 % of the process' descriptors.
@@ -66,36 +66,36 @@ type Responses struct {
 
 // ServerTLS is how TCP listeners speak TLS: PEM files, read again on reload.
 type ServerTLS struct {
-	CertFile     string `yaml:"cert_file"` // the certificate and what it is signed by
-	KeyFile      string `yaml:"key_file"`
+	CertFile     string `yaml:"cert_file"`      // the certificate and what it is signed by
+	KeyFile      string `yaml:"key_file"`       // the key of cert_file
 	ClientCAFile string `yaml:"client_ca_file"` // "" asks clients for no certificate
 }
 
 // Identity says whose word on who is spending is believed.
 type Identity struct {
-	Mode         string       `yaml:"mode" oneof:"sidecar,trusted_proxy,keys,signed"`
-	Anonymous    string       `yaml:"anonymous" oneof:"allow,reject"` // left out: reject in trusted_proxy and signed, else allow
-	Body         bool         `yaml:"body"`                           // in trusted_proxy and signed: the body may name the user and narrow the budget
-	TrustedCIDRs []string     `yaml:"trusted_cidrs"`
+	Mode         string       `yaml:"mode" oneof:"sidecar,trusted_proxy,keys,signed"` // whose word on who is spending is believed: everybody's (sidecar), that of trusted peers, of the API key, or of a signature
+	Anonymous    string       `yaml:"anonymous" oneof:"allow,reject"`                 // left out: reject in trusted_proxy and signed, else allow
+	Body         bool         `yaml:"body"`                                           // in trusted_proxy and signed: the body may name the user and narrow the budget
+	TrustedCIDRs []string     `yaml:"trusted_cidrs"`                                  // in trusted_proxy: the TCP peers whose identity headers are believed
 	SigningKeys  []SigningKey `yaml:"signing_keys"`
 	Keys         []Key        `yaml:"keys"`
 }
 
 // SigningKey verifies X-Router-Signature.
 type SigningKey struct {
-	ID     string           `yaml:"id"`
-	Secret translate.Secret `yaml:"secret"`
+	ID     string           `yaml:"id"`     // the k= of the signature
+	Secret translate.Secret `yaml:"secret"` // what the signature is made with, at its bytes
 }
 
 // Key is a caller's API key: itself, or its SHA-256 in hex.
 type Key struct {
-	Name   string           `yaml:"name"`
-	Key    translate.Secret `yaml:"key"`
-	SHA256 translate.Secret `yaml:"sha256"`
-	User   string           `yaml:"user"`  // "*" lets the header choose; "" is the key's name
-	Tiers  []string         `yaml:"tiers"` // nil means all
-	Budget *USD             `yaml:"budget_usd_per_day"`
-	Admin  bool             `yaml:"admin"`
+	Name   string           `yaml:"name"`               // what logs and budgets call it; unique
+	Key    translate.Secret `yaml:"key"`                // the key itself; or sha256 instead
+	SHA256 translate.Secret `yaml:"sha256"`             // the key's SHA-256 in hex, so that the file holds no secret
+	User   string           `yaml:"user"`               // "*" lets the header choose; "" is the key's name
+	Tiers  []string         `yaml:"tiers"`              // nil means all
+	Budget *USD             `yaml:"budget_usd_per_day"` // the key's own daily limit, a hard one
+	Admin  bool             `yaml:"admin"`              // may use the admin routes, in every mode
 }
 
 // Tiers are the tiers from least to most capable.
@@ -106,26 +106,26 @@ type Tiers []Tier
 type Tier struct {
 	Name            string
 	Upstreams       []Upstream `yaml:"upstreams"`
-	Balance         string     `yaml:"balance" oneof:"ordered,weighted,fastest"`
-	MaxOutputTokens int64      `yaml:"max_output_tokens"` // 0 means no limit of ours
+	Balance         string     `yaml:"balance" oneof:"ordered,weighted,fastest"` // the order in which the upstreams are tried: as listed, at random by weight, or by recent latency
+	MaxOutputTokens int64      `yaml:"max_output_tokens"`                        // 0 means no limit of ours
 }
 
 // Upstream is a model at a provider.
 type Upstream struct {
-	Name            string                      `yaml:"name"` // provider/model when left out
-	Provider        string                      `yaml:"provider"`
-	Model           string                      `yaml:"model"`
+	Name            string                      `yaml:"name"`                                     // provider/model when left out
+	Provider        string                      `yaml:"provider"`                                 // whose API it is; docs/models.md lists them
+	Model           string                      `yaml:"model"`                                    // the model's name as the provider has it
 	BaseURL         string                      `yaml:"base_url"`                                 // of an OpenAI-compatible API
 	API             string                      `yaml:"api" oneof:"auto,chat,responses,messages"` // the dialect it is spoken to in; "" = auto
 	APIKey          translate.Secret            `yaml:"api_key"`                                  // "client" forwards the caller's own
-	APIKeyFile      string                      `yaml:"api_key_file"`
-	Region          string                      `yaml:"region"`   // of Bedrock
-	Profile         string                      `yaml:"profile"`  // of the AWS configuration
-	Endpoint        string                      `yaml:"endpoint"` // another root for Bedrock or Anthropic
-	Headers         map[string]translate.Secret `yaml:"headers"`
-	Weight          int                         `yaml:"weight"` // for balance: weighted
+	APIKeyFile      string                      `yaml:"api_key_file"`                             // a file that holds the key, instead of api_key; read again on reload
+	Region          string                      `yaml:"region"`                                   // of Bedrock
+	Profile         string                      `yaml:"profile"`                                  // of the AWS configuration
+	Endpoint        string                      `yaml:"endpoint"`                                 // another root for Bedrock or Anthropic
+	Headers         map[string]translate.Secret `yaml:"headers"`                                  // sent with each request to this upstream
+	Weight          int                         `yaml:"weight"`                                   // for balance: weighted
 	Price           *Price                      `yaml:"price"`
-	MaxOutputTokens int64                       `yaml:"max_output_tokens"`
+	MaxOutputTokens int64                       `yaml:"max_output_tokens"` // our cap on output tokens, applied when the client asks for more or sets no limit; 0 means none
 	Params          Params                      `yaml:"params"`
 	LimitField      string                      `yaml:"limit_field" oneof:"max_tokens,max_completion_tokens"` // that an output limit is written in; the provider's when left out
 	CAFile          string                      `yaml:"ca_file"`                                              // PEM: authorities to trust instead of the system's
@@ -133,7 +133,7 @@ type Upstream struct {
 	KeyFile         string                      `yaml:"key_file"`
 	Timeouts        Timeouts                    `yaml:"timeouts"` // zero fields are those of the top level
 	Capabilities    Capabilities                `yaml:"capabilities"`
-	OnAbort         string                      `yaml:"on_abort" oneof:"cancel,drain"`
+	OnAbort         string                      `yaml:"on_abort" oneof:"cancel,drain"` // what happens to the call when the client leaves: cancel it, or read on for its usage for up to a minute (drain)
 
 	Path   string // dotted, such as tiers.fast[0]; for messages
 	Billed budget.Price
@@ -165,16 +165,16 @@ type TierPrice struct {
 // client did not send them (Default), as JSON, or never gets (Drop).
 type Params struct {
 	Drop    []string             `yaml:"drop"`
-	Set     map[string]JSONValue `yaml:"set"`
-	Default map[string]JSONValue `yaml:"default"`
+	Set     map[string]JSONValue `yaml:"set"`     // request fields that are replaced
+	Default map[string]JSONValue `yaml:"default"` // request fields that are filled in when the client left them out
 }
 
 // Timeouts bound a call. None may be 0 in the end.
 type Timeouts struct {
-	Connect    Duration `yaml:"connect"`
+	Connect    Duration `yaml:"connect"`     // until there is a connection
 	FirstEvent Duration `yaml:"first_event"` // of a stream
 	Idle       Duration `yaml:"idle"`        // between two events of a stream
-	Total      Duration `yaml:"total"`
+	Total      Duration `yaml:"total"`       // of a whole answer or stream
 }
 
 // Capabilities correct the built-in table of what a model takes; what is left
@@ -195,18 +195,18 @@ type Cost struct {
 	BudgetPerDay *USD     `yaml:"budget_usd_per_day"` // short for a global daily budget
 	TiersByCost  []string `yaml:"tiers_by_cost"`      // dear to cheap; by price when left out
 	DowngradeAt  float64  `yaml:"downgrade_at"`       // fraction of the budget
-	FloorAt      float64  `yaml:"floor_at"`
+	FloorAt      float64  `yaml:"floor_at"`           // fraction of the budget from which only the cheapest tier is allowed
 }
 
 // Latency removes tiers that are slower than promised.
 type Latency struct {
-	SLA           int64            `yaml:"sla_ms"`
-	TTFTSLA       int64            `yaml:"ttft_sla_ms"` // 0 judges streams by SLA on the whole
-	TierSLAs      map[string]int64 `yaml:"tier_slas"`   // ms, by tier
-	PreferredTier string           `yaml:"preferred_tier"`
-	FallbackTier  string           `yaml:"fallback_tier"`
-	WindowSize    int              `yaml:"window_size"` // answers
-	MinSamples    int              `yaml:"min_samples"` // below this a tier counts as healthy
+	SLA           int64            `yaml:"sla_ms"`         // the most milliseconds that 90 % of the answers may take
+	TTFTSLA       int64            `yaml:"ttft_sla_ms"`    // 0 judges streams by SLA on the whole
+	TierSLAs      map[string]int64 `yaml:"tier_slas"`      // ms, by tier
+	PreferredTier string           `yaml:"preferred_tier"` // tried first while it is healthy
+	FallbackTier  string           `yaml:"fallback_tier"`  // tried first while preferred_tier is not healthy
+	WindowSize    int              `yaml:"window_size"`    // answers
+	MinSamples    int              `yaml:"min_samples"`    // below this a tier counts as healthy
 }
 
 // Complexity picks a tier by the prompt's score.
@@ -217,17 +217,17 @@ type Complexity struct {
 
 // Budget is a limit of money per window.
 type Budget struct {
-	Scope       string `yaml:"scope" oneof:"global,user,key"`
-	USD         *USD   `yaml:"usd"`
-	Per         string `yaml:"per"` // hour, day, week, month, or 30d
-	OnExhausted string `yaml:"on_exhausted" oneof:"downgrade,reject"`
-	Timezone    string `yaml:"timezone"` // an IANA name
+	Scope       string `yaml:"scope" oneof:"global,user,key"`         // whose spending it limits: everybody together, each user, each API key
+	USD         *USD   `yaml:"usd"`                                   // the limit per window
+	Per         string `yaml:"per"`                                   // hour, day, week, month, or 30d
+	OnExhausted string `yaml:"on_exhausted" oneof:"downgrade,reject"` // when it is used up: only the cheapest tier (downgrade), or 429 (reject), which makes it exact
+	Timezone    string `yaml:"timezone"`                              // an IANA name
 }
 
 // Models says what a client may send as "model".
 type Models struct {
-	Aliases map[string]string `yaml:"aliases"`
-	Unknown string            `yaml:"unknown" oneof:"route,reject"`
+	Aliases map[string]string `yaml:"aliases"`                      // names that clients may send, each for auto, a tier, an upstream or a model
+	Unknown string            `yaml:"unknown" oneof:"route,reject"` // any other name: routed as auto, or 404 model_not_found
 }
 
 // Redis is where replicas share their counters.
@@ -235,32 +235,32 @@ type Redis struct {
 	URL translate.Secret `yaml:"url"` // "" = counters in this process
 	// Username and Password are the server's, instead of those in the URL.
 	Username string           `yaml:"username"`
-	Password translate.Secret `yaml:"password"`
-	Prefix   string           `yaml:"prefix"`
-	OnLoss   string           `yaml:"on_loss" oneof:"closed,bounded,open"`
-	Lease    Duration         `yaml:"lease"` // of reservations, also without Redis
+	Password translate.Secret `yaml:"password"`                            // in plain, where a URL would want it percent-encoded
+	Prefix   string           `yaml:"prefix"`                              // what all keys begin with
+	OnLoss   string           `yaml:"on_loss" oneof:"closed,bounded,open"` // requests under a reject budget while Redis is silent: 503 (closed), admitted against allotments taken beforehand (bounded), admitted and counted as unenforced (open)
+	Lease    Duration         `yaml:"lease"`                               // of reservations, also without Redis
 	// Timeout is how long a reservation waits for a Redis that is silent.
 	Timeout Duration `yaml:"timeout"`
 	// PEM files, for rediss://: the authorities that Redis' certificate is
 	// checked with, instead of the system's, and the router's own certificate.
 	CAFile   string `yaml:"ca_file"`
-	CertFile string `yaml:"cert_file"`
-	KeyFile  string `yaml:"key_file"`
+	CertFile string `yaml:"cert_file"` // the router's own certificate, for rediss://
+	KeyFile  string `yaml:"key_file"`  // the key of cert_file
 }
 
 // Retries bounds repeated attempts.
 type Retries struct {
-	MaxAttempts int     `yaml:"max_attempts"` // of one request, over all upstreams
-	Budget      float64 `yaml:"retry_budget"` // repeats at one upstream, as a share of its requests
-	OnUnknown   string  `yaml:"on_unknown" oneof:"once,never"`
+	MaxAttempts int     `yaml:"max_attempts"`                  // of one request, over all upstreams
+	Budget      float64 `yaml:"retry_budget"`                  // repeats at one upstream, as a share of its requests
+	OnUnknown   string  `yaml:"on_unknown" oneof:"once,never"` // a request that was written and not answered: repeated once, or never
 }
 
 // Log says what is written about requests.
 type Log struct {
-	Level     string `yaml:"level" oneof:"debug,info,warn,error"`
-	Format    string `yaml:"format" oneof:"json,text"`
-	Decisions string `yaml:"decisions"` // a file of JSON lines; "" = none
-	Users     string `yaml:"users" oneof:"hash,plain"`
+	Level     string `yaml:"level" oneof:"debug,info,warn,error"` // the least level that is logged
+	Format    string `yaml:"format" oneof:"json,text"`            // JSON lines or text
+	Decisions string `yaml:"decisions"`                           // a file of JSON lines; "" = none
+	Users     string `yaml:"users" oneof:"hash,plain"`            // how users are named in logs, decisions and the dashboard: hash is an HMAC with users_key
 	// UsersKey is what users' names are hashed with. Without it each start has
 	// its own, and a name's hash changes with it.
 	UsersKey translate.Secret `yaml:"users_key"`
@@ -268,9 +268,9 @@ type Log struct {
 
 // Translate says what to do with what an upstream's dialect cannot say.
 type Translate struct {
-	Unsupported  string   `yaml:"unsupported" oneof:"default,drop,reject"`
-	RemoteImages bool     `yaml:"remote_images"`
-	ImageHosts   []string `yaml:"image_hosts"`
+	Unsupported  string   `yaml:"unsupported" oneof:"default,drop,reject"` // fields that a dialect cannot say: by the table of each field (default), dropped where possible, or refused with 400
+	RemoteImages bool     `yaml:"remote_images"`                           // allows images to be fetched for models that take only bytes; off, such an image is a 400
+	ImageHosts   []string `yaml:"image_hosts"`                             // the only hosts such images may come from; empty means any public one
 }
 
 func (c *Config) setDefaults() {

@@ -821,14 +821,7 @@ func (k *checker) redisFiles() {
 	}
 }
 
-func (k *checker) rest() {
-	k.timeouts("timeouts", k.Timeouts)
-	if k.Retries.MaxAttempts < 1 || k.Retries.MaxAttempts > 20 {
-		k.add("retries.max_attempts", "want 1 to 20")
-	}
-	if k.Retries.Budget < 0 || k.Retries.Budget > 1 {
-		k.add("retries.retry_budget", "want a share of the requests, 0 to 1")
-	}
+func (k *checker) redis() {
 	if k.Redis.Prefix == "" || strings.ContainsAny(k.Redis.Prefix, " {}*\n") {
 		k.add("redis.prefix", "want a prefix of keys, without spaces, braces and stars")
 	}
@@ -853,6 +846,17 @@ func (k *checker) rest() {
 	if wait := time.Duration(k.Redis.Timeout); wait < 50*time.Millisecond || wait > 30*time.Second {
 		k.add("redis.timeout", "want 50ms to 30s")
 	}
+}
+
+func (k *checker) rest() {
+	k.timeouts("timeouts", k.Timeouts)
+	if k.Retries.MaxAttempts < 1 || k.Retries.MaxAttempts > 20 {
+		k.add("retries.max_attempts", "want 1 to 20")
+	}
+	if k.Retries.Budget < 0 || k.Retries.Budget > 1 {
+		k.add("retries.retry_budget", "want a share of the requests, 0 to 1")
+	}
+	k.redis()
 	for i, host := range k.Translate.ImageHosts {
 		if host == "" || strings.ContainsAny(host, " /@") {
 			k.add(index("translate.image_hosts", i), "want a host name such as images.example.com")

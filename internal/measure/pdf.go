@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/zlib"
 	"errors"
+	"slices"
 )
 
 // pages is what a PDF says of its pages. A library would say how many pages one
@@ -151,14 +152,14 @@ func (m *Measurer) pdf(b []byte) (count, text int64, ok bool) {
 // stream reads one stream into to, unless it is an image or a font: these have
 // neither pages nor text.
 func (m *Measurer) stream(to *bytes.Buffer, dict, b []byte) error {
-	has := func(name string) bool { return bytes.Contains(dict, []byte(name)) }
-	objects := has("/ObjStm")
-	flate := has("/FlateDecode") || has("/Fl ") || has("/Fl/") || has("/Fl>")
-	other := has("LZW") || has("/ASCII") || has("/RunLength") || has("/AHx") || has("/A85") || has("/Crypt")
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return bytes.Contains(dict, []byte(name)) })
+	}
+	flate := has("/FlateDecode", "/Fl ", "/Fl/", "/Fl>")
 	switch {
-	case !objects && (has("/Image") || has("/Length1") || has("/FontFile") || has("/XRef") || has("/DCTDecode") || has("/JPXDecode")):
+	case !has("/ObjStm") && has("/Image", "/Length1", "/FontFile", "/XRef", "/DCTDecode", "/JPXDecode"):
 		return nil
-	case has("/Filter") && (other || !flate):
+	case has("/Filter") && (!flate || has("LZW", "/ASCII", "/RunLength", "/AHx", "/A85", "/Crypt")):
 		return errHidden
 	case flate:
 		return m.inflateZlib(to, b)
