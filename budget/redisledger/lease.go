@@ -197,10 +197,6 @@ var (
 	errCorrupt = errors.New("the budget's counts cannot be read")
 )
 
-// maxWaits is how often a denial is asked about again while the other replicas
-// look whether they can give something back: a little longer than a beat.
-const maxWaits = 6
-
 // ask holds target in Redis, with l locked. It asks again when a reply was
 // lost, the window or the data set has changed, or when a denial may be owed to
 // money of this replica that is on its way back.
@@ -211,10 +207,9 @@ func (l *lease) ask(ctx context.Context, target budget.Nanodollars) error {
 	}
 	r.store.breaker.begin()
 	defer r.store.breaker.end()
-	began := time.Now()
-	wait := l.patience(target)
-	waits, reclaimed, last := 0, false, false
-	for turns := 0; turns < 20; {
+	began, wait := time.Now(), l.patience(target)
+	var s asking
+	for turns := 0; turns < maxTurns; {
 		if !r.usable(ctx) {
 			if time.Since(began) > wait || !l.pause(ctx) {
 				return unavailable(errLost)
@@ -224,9 +219,8 @@ func (l *lease) ask(ctx context.Context, target budget.Nanodollars) error {
 		if !l.bound {
 			l.bind(r.store.now())
 		}
-		final := (reclaimed || !l.reclaimable()) && (waits >= maxWaits || !l.allottedElsewhere())
-		last = final && (last || waits >= maxWaits)
-		calls, err := l.send(l.holds(target, l.mode(final, last)), began, wait)
+		final := s.final(s.reclaimed || !l.reclaimable(), !l.allottedElsewhere())
+		calls, err := l.send(l.holds(target, l.mode(final, s.last)), began, wait)
 		if err != nil {
 			l.doubt = l.doubt || target > 0 && !errors.Is(err, errNotSent)
 			if l.tooLong(began, wait) || !l.pause(ctx) {
@@ -236,34 +230,25 @@ func (l *lease) ask(ctx context.Context, target budget.Nanodollars) error {
 		}
 		turns++
 		verdict, err := l.apply(calls)
-		switch verdict {
-		case 'A':
+		var a action
+		switch s, a = s.next(verdict, final); a {
+		case actionAdmit:
 			l.admitted(target)
 			return nil
-		case 'C':
+		case actionEnd:
 			l.done = true
 			return nil
-		case 'D', 'Q':
-			switch {
-			case final && (verdict == 'D' || last):
-				return l.denied(calls, target)
-			case final: // slices that we have only now heard of
-				last = true
-			case reclaimed:
-				waits++
-				l.awaitAllotments(ctx, waits)
+		case actionDeny:
+			return l.denied(calls, target)
+		case actionReclaim, actionAwait:
+			if a == actionAwait {
+				l.awaitAllotments(ctx, s.waits)
 			}
 			r.reclaim(ctx, l)
-			reclaimed = true
 			began = time.Now() // redis answers: the waiting was ours
-		case 'E':
-			r.refreshEpoch(ctx)
-		case 'M':
-			err = r.restore(ctx, l)
-		case 'W': // the clock is corrected, and with it the window
-		}
-		if verdict != 'D' && verdict != 'Q' { // the parts before may be held
-			l.doubt = l.doubt || target > 0 && len(calls) > 1
+		default:
+			err = l.mend(ctx, a, err)
+			l.doubt = l.doubt || target > 0 && len(calls) > 1 // the parts before may be held
 			if err == nil && l.tooLong(began, wait) {
 				err = errLost
 			}
@@ -273,6 +258,18 @@ func (l *lease) ask(ctx context.Context, target budget.Nanodollars) error {
 		}
 	}
 	return unavailable(errLost)
+}
+
+// mend brings ledger and Redis back into step; err is what is known to be wrong
+// so far.
+func (l *lease) mend(ctx context.Context, a action, err error) error {
+	switch a {
+	case actionRefresh:
+		l.ledger.refreshEpoch(ctx)
+	case actionRestore:
+		return l.ledger.restore(ctx, l)
+	}
+	return err
 }
 
 // patience is how long a reservation waits for Redis: not long where allotments

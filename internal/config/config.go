@@ -130,8 +130,8 @@ type Upstream struct {
 	LimitField      string                      `yaml:"limit_field" oneof:"max_tokens,max_completion_tokens"` // that an output limit is written in; the provider's when left out
 	CAFile          string                      `yaml:"ca_file"`                                              // PEM: authorities to trust instead of the system's
 	CertFile        string                      `yaml:"cert_file"`                                            // PEM: the router's own certificate
-	KeyFile         string                      `yaml:"key_file"`
-	Timeouts        Timeouts                    `yaml:"timeouts"` // zero fields are those of the top level
+	KeyFile         string                      `yaml:"key_file"`                                             // the key of cert_file
+	Timeouts        Timeouts                    `yaml:"timeouts"`                                             // zero fields are those of the top level
 	Capabilities    Capabilities                `yaml:"capabilities"`
 	OnAbort         string                      `yaml:"on_abort" oneof:"cancel,drain"` // what happens to the call when the client leaves: cancel it, or read on for its usage for up to a minute (drain)
 
@@ -164,7 +164,7 @@ type TierPrice struct {
 // Params are request fields that an upstream always gets (Set), gets when the
 // client did not send them (Default), as JSON, or never gets (Drop).
 type Params struct {
-	Drop    []string             `yaml:"drop"`
+	Drop    []string             `yaml:"drop"`    // request fields that are never sent
 	Set     map[string]JSONValue `yaml:"set"`     // request fields that are replaced
 	Default map[string]JSONValue `yaml:"default"` // request fields that are filled in when the client left them out
 }
