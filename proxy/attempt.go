@@ -25,6 +25,7 @@ type attempt struct {
 	ttft       time.Duration // to the first event; 0 until it came
 	delivered  int64         // bytes of model output seen
 	usage      *translate.Usage
+	malformed  bool // some of the answer, its usage perhaps, makes no sense
 	settled    bool // the answer is complete and accounted for
 	unsent     bool // the upstream never got the request
 }
@@ -199,8 +200,9 @@ func (j *journey) forget(sent *translate.Request) {
 // add notes what a chunk says of cost.
 func (a *attempt) add(c *translate.Chunk) {
 	a.delivered += c.OutputBytes
+	a.malformed = a.malformed || c.Malformed
 	if c.Usage != nil {
-		a.usage = c.Usage
+		a.usage = c.Usage.AtLeast(a.usage)
 	}
 }
 
@@ -310,6 +312,9 @@ func (s *Server) charge(j *journey, a *attempt, err error) (budget.Nanodollars, 
 	}
 	if a.usage != nil {
 		s.metrics.oddUsage.Inc()
+	}
+	if a.usage != nil || a.malformed && a.ttft > 0 {
+		return worst, TokenRecord{} // who reports nonsense may have used anything
 	}
 	partly := func() (budget.Nanodollars, TokenRecord) {
 		t := TokenRecord{Input: j.purse.input(a.deployment), Output: a.delivered}

@@ -36,6 +36,7 @@ type purse struct {
 	hasCeil bool  // X-Router-Max-Cost-USD was sent
 	output  int64 // fitted output limit in tokens; 0 when none
 	hour    bool  // the request may write to a cache that lasts an hour
+	extras  extras
 
 	reservation *budget.Reservation // nil when no budget applies
 	held        budget.Nanodollars
@@ -110,13 +111,17 @@ func (p *purse) outputLimit(d *deployment) int64 {
 
 // worst is the most that an attempt at d can cost with output tokens a choice.
 func (p *purse) worst(d *deployment, output int64) budget.Nanodollars {
-	return p.price(d).WorstCase(p.input(d), output*max(1, p.request.N))
+	return p.priceWithSearches(d).WorstCase(p.input(d), output*max(1, p.request.N))
 }
 
-// price is what d can charge for the request.
+// price is what d can charge for the request, at the dearest tier it can be
+// served at.
 func (p *purse) price(d *deployment) budget.Price {
 	price := d.Price
-	if p.request.Audio == 0 {
+	if tier := p.extras.tier(d); tier != "" {
+		price = price.UpTo(tier) // a provider may fall back to the standard tier
+	}
+	if p.request.Audio == 0 && !p.extras.speaks(d) {
 		price = price.WithoutAudio()
 	}
 	if p.hour || d.hour {
@@ -125,11 +130,28 @@ func (p *purse) price(d *deployment) budget.Price {
 	return price.WithoutHour()
 }
 
-// cost is what a reported usage of d costs. Where a cache's lifetime is not
-// reported, the one asked for counts.
+// priceWithSearches is price, with the web searches that the request can make
+// as part of what each request costs.
+func (p *purse) priceWithSearches(d *deployment) budget.Price {
+	price := p.price(d)
+	price.PerRequest += price.PerSearch * p.extras.mostSearches(d)
+	return price
+}
+
+// cost is what a reported usage of d costs. Where a cache's lifetime or the
+// service tier is not reported, the one asked for counts. An upstream whose own
+// word on the cost is taken needs no price where it gives it.
 func (p *purse) cost(d *deployment, u *translate.Usage) budget.Nanodollars {
+	if d.CostReported && u.CostKnown {
+		return budget.Nanodollars(u.Cost)
+	}
 	t := budget.Usage{Input: u.InputTokens, Output: u.OutputTokens, CachedInput: u.CachedTokens,
-		CacheWrite: u.CacheWriteTokens, CacheWriteHour: u.CacheWriteHourTokens}
+		CacheWrite: u.CacheWriteTokens, CacheWriteHour: u.CacheWriteHourTokens,
+		AudioInput: u.AudioInputTokens, AudioOutput: u.AudioOutputTokens, CachedAudio: u.CachedAudioTokens,
+		Searches: max(u.Searches, p.extras.leastSearches(d)), Tier: u.Tier}
+	if t.Tier == "" {
+		t.Tier = p.extras.tier(d)
+	}
 	if !u.CacheTTLKnown && (p.hour || d.hour) {
 		t.CacheWriteHour = t.CacheWrite
 	}
@@ -144,16 +166,19 @@ func (p *purse) input(d *deployment) int64 {
 // affordable is the largest output limit with which an attempt at d costs no
 // more than room.
 func (p *purse) affordable(d *deployment, room budget.Nanodollars) int64 {
-	return p.price(d).AffordableOutput(p.input(d), room) / max(1, p.request.N)
+	return p.priceWithSearches(d).AffordableOutput(p.input(d), room) / max(1, p.request.N)
 }
 
 // reserve holds the worst case of the plan's first target, fitting the plan to
 // the budget where it does not fit: a cheaper tier, then a smaller output.
 func (j *journey) reserve(ctx context.Context) (*purse, error) {
 	s, a, d := j.now, j.account, j.decision
-	p := &purse{request: j.request, limits: j.limits, ceiling: a.maxCost, hasCeil: a.hasMaxCost, hard: a.hasMaxCost}
+	p := &purse{request: j.request, extras: extrasOf(j.request), limits: j.limits, ceiling: a.maxCost, hasCeil: a.hasMaxCost, hard: a.hasMaxCost}
 	for _, l := range p.limits {
 		p.hard = p.hard || l.Hard
+	}
+	if err := p.mustBePriced(s.deployments[d.Plan[0].Deployment]); err != nil {
+		return nil, err
 	}
 	p.hour = s.hourly && j.request.CachesForAnHour()
 	if p.hasCeil && !s.fit(p, d, p.ceiling, paramMaxCost) {
@@ -207,6 +232,9 @@ func (s *setup) fit(p *purse, decision *routing.Decision, room budget.Nanodollar
 	cheapest, least := -1, budget.Nanodollars(0)
 	for i, t := range plan {
 		d := s.deployments[t.Deployment]
+		if i > 0 && p.mustBePriced(d) != nil {
+			continue
+		}
 		cost := p.worst(d, p.outputLimit(d))
 		if cost <= room {
 			s.moveTo(decision, plan, i, by)
@@ -261,6 +289,9 @@ func explainFit(d *routing.Decision, what string) {
 // cover makes sure that an attempt at d is paid for, extending the reservation
 // where earlier attempts have used it.
 func (p *purse) cover(ctx context.Context, d *deployment) error {
+	if err := p.mustBePriced(d); err != nil {
+		return err
+	}
 	need := p.spent + p.worst(d, p.outputLimit(d))
 	if p.hasCeil && need > p.ceiling {
 		return &budget.ExceededError{Needed: need}

@@ -97,6 +97,9 @@ type Deployment struct {
 	Timeouts  Timeouts          // zero fields mean the server's
 	Drain     bool              // read on when the client leaves: the provider bills regardless
 	Meter     measure.Meter     // what images, files and sounds cost in input tokens; zero: of an unknown model
+	// CostReported says that what the upstream reports as a call's cost is
+	// charged, where it does.
+	CostReported bool
 }
 
 // Budget is a configured limit; per user, per key, or for all.

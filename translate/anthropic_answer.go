@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"iter"
 	"math"
 	"strings"
@@ -117,6 +118,8 @@ func (e *anthropicEnding) count(usage gjson.Result, final bool) {
 	// Anthropic's input_tokens leaves out what the cache had to do with.
 	u.InputTokens = e.input + u.CachedTokens + u.CacheWriteTokens
 	u.ReasoningTokens = min(u.ReasoningTokens, u.OutputTokens)
+	searches, speed := messagesExtras(usage)
+	u.Searches, u.Tier = max(u.Searches, searches), cmp.Or(speed, u.Tier)
 	switch usage.Get("service_tier").Str {
 	case "standard":
 		e.tier = "default"

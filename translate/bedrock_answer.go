@@ -26,7 +26,7 @@ func FromBedrock(q *BedrockRequest, answer []byte, head AnswerHead) (Chunk, erro
 	a := wholeAnswer{names: q.names}
 	readContentBlocks(root.Get("output.message.content"), a.add)
 	a.add(piece{kind: pieceRefusal, text: refusalOf(root)})
-	e := ending{usage: converseUsage(root.Get("usage")), serviceTier: root.Get("serviceTier.type").Str}
+	e := ending{usage: converseUsage(root), serviceTier: root.Get("serviceTier.type").Str}
 	e.cacheCounts = hasCacheCounts(root.Get("usage"))
 	if e.finish, err = converseFinish(root.Get("stopReason").Str, a.bytes > 0); err != nil {
 		return Chunk{}, err
@@ -129,7 +129,8 @@ func converseFinish(reason string, spoke bool) (string, error) {
 
 // converseUsage reads token counts. Bedrock leaves cached tokens out of
 // inputTokens. Counts that cannot be are as good as none: nil.
-func converseUsage(v gjson.Result) *Usage {
+func converseUsage(answer gjson.Result) *Usage {
+	v := answer.Get("usage")
 	if !v.IsObject() {
 		return nil
 	}
@@ -156,6 +157,7 @@ func converseUsage(v gjson.Result) *Usage {
 		*f.to = count
 	}
 	u.InputTokens = input + u.CachedTokens + u.CacheWriteTokens
+	u.Tier = tierName(answer.Get("serviceTier.type").Str)
 	u.CacheWriteHourTokens, u.CacheTTLKnown = cacheDetails(v.Get("cacheDetails"), u.CacheWriteTokens)
 	return &u
 }
@@ -385,7 +387,7 @@ func (s *converseStream) stop(v gjson.Result) error {
 
 func (s *converseStream) metadata(v gjson.Result) {
 	usage := v.Get("usage")
-	e := ending{usage: converseUsage(usage), cacheCounts: hasCacheCounts(usage), serviceTier: v.Get("serviceTier.type").Str}
+	e := ending{usage: converseUsage(v), cacheCounts: hasCacheCounts(usage), serviceTier: v.Get("serviceTier.type").Str}
 	if s.stopped {
 		defer func() { s.chunks = append(s.chunks, Chunk{Done: true}) }()
 	}

@@ -40,7 +40,7 @@ type Chunk struct {
 	// upper bound of its tokens.
 	OutputBytes int64
 	// Usage is what the upstream reported so far; nil when this chunk says
-	// nothing of it. Later values replace earlier ones.
+	// nothing of it. Of several, each count's greatest holds: see AtLeast.
 	Usage *Usage
 	// Finish is the finish_reason when this chunk carries one.
 	Finish string
@@ -91,4 +91,17 @@ type Usage struct {
 	CacheWriteHourTokens int64
 	CacheTTLKnown        bool
 	ReasoningTokens      int64
+	// Those of InputTokens, OutputTokens and CachedTokens that are sound. The
+	// cached ones are also among the input's.
+	AudioInputTokens  int64
+	AudioOutputTokens int64
+	CachedAudioTokens int64
+	Searches          int64 // of the web, by the provider
+	// Tier is the service tier or speed it was served at, as the provider calls
+	// it; "" where it does not say.
+	Tier string
+	// Cost is what the upstream says the call cost, in nano-dollars, rounded
+	// up; only with CostKnown.
+	Cost      int64
+	CostKnown bool
 }

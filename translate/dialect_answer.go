@@ -115,7 +115,7 @@ func (t *dialectStream) run(answer Chunks) {
 			return
 		}
 		if c.Usage != nil {
-			t.usage = c.Usage
+			t.usage = c.Usage.AtLeast(t.usage)
 		}
 		t.start()
 		if len(c.Data) > 0 && !c.Partial {

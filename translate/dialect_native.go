@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"github.com/inference-router/inference-router/internal/rawjson"
 
 	"bytes"
@@ -163,12 +164,13 @@ func chatFinish(reason string) string {
 // holds.
 func (s *nativeStream) readMessagesUsage(v gjson.Result) {
 	if u := messagesUsage(v); u != nil {
-		s.usage = u.atLeast(s.usage)
+		s.usage = u.AtLeast(s.usage)
 	}
 }
 
-// atLeast is u with each count at least that of other, which may be nil.
-func (u *Usage) atLeast(other *Usage) *Usage {
+// AtLeast is u with each count at least that of other, which may be nil. The
+// tier is u's, where it tells one.
+func (u *Usage) AtLeast(other *Usage) *Usage {
 	if other == nil {
 		return u
 	}
@@ -180,6 +182,12 @@ func (u *Usage) atLeast(other *Usage) *Usage {
 	m.CacheWriteHourTokens = max(m.CacheWriteHourTokens, other.CacheWriteHourTokens)
 	m.ReasoningTokens = max(m.ReasoningTokens, other.ReasoningTokens)
 	m.CacheTTLKnown = m.CacheTTLKnown || other.CacheTTLKnown
+	m.AudioInputTokens = max(m.AudioInputTokens, other.AudioInputTokens)
+	m.AudioOutputTokens = max(m.AudioOutputTokens, other.AudioOutputTokens)
+	m.CachedAudioTokens = max(m.CachedAudioTokens, other.CachedAudioTokens)
+	m.Searches = max(m.Searches, other.Searches)
+	m.Tier = cmp.Or(m.Tier, other.Tier)
+	m.Cost, m.CostKnown = max(m.Cost, other.Cost), m.CostKnown || other.CostKnown
 	return &m
 }
 
@@ -197,12 +205,15 @@ func messagesUsage(v gjson.Result) *Usage {
 	if hour := v.Get("cache_creation.ephemeral_1h_input_tokens"); hour.Exists() {
 		u.CacheWriteHourTokens, u.CacheTTLKnown = min(max(hour.Int(), 0), written), true
 	}
+	u.Searches, u.Tier = messagesExtras(v)
+	u.Cost, u.CostKnown = reportedCost(v)
 	return u
 }
 
-// responsesUsage reads a usage object of the Responses API; nil when it makes
-// no sense.
-func responsesUsage(v gjson.Result) *Usage {
+// responsesUsage reads what a response of the Responses API used; nil when that
+// makes no sense.
+func responsesUsage(response gjson.Result) *Usage {
+	v := response.Get("usage")
 	input, a := tokenCount(v.Get("input_tokens"))
 	output, b := tokenCount(v.Get("output_tokens"))
 	if !v.IsObject() || !a || !b || !v.Get("input_tokens").Exists() {
@@ -213,6 +224,12 @@ func responsesUsage(v gjson.Result) *Usage {
 	thought, _ := tokenCount(v.Get("output_tokens_details.reasoning_tokens"))
 	u := &Usage{InputTokens: input, OutputTokens: max(output, thought), ReasoningTokens: thought, CachedTokens: min(cached, input)}
 	u.CacheWriteTokens = min(written, input-u.CachedTokens)
+	heard, _ := tokenCount(v.Get("input_tokens_details.audio_tokens"))
+	spoken, _ := tokenCount(v.Get("output_tokens_details.audio_tokens"))
+	u.AudioInputTokens, u.AudioOutputTokens = min(heard, u.InputTokens), min(spoken, u.OutputTokens)
+	u.Searches = responsesSearches(response)
+	u.Tier = tierName(response.Get("service_tier").Str)
+	u.Cost, u.CostKnown = reportedCost(v)
 	return u
 }
 
@@ -248,7 +265,7 @@ func (s *nativeStream) responses(c Chunk) bool {
 		return s.fail(gjson.GetBytes(c.Data, "response.error"), c.Data)
 	case "response.completed", "response.incomplete":
 		r := gjson.GetBytes(c.Data, "response")
-		s.usage = responsesUsage(r.Get("usage"))
+		s.usage = responsesUsage(r)
 		c.Usage, c.Done = s.usage, true
 		c.Finish = responsesFinish(r)
 		c.Malformed = c.Usage == nil && r.Get("usage").IsObject()
@@ -300,7 +317,7 @@ func WholeNative(d Dialect, body []byte, requestID string) (Chunk, error) {
 		if !root.Get("output").IsArray() {
 			return Chunk{}, bad("The upstream's answer is not a response.")
 		}
-		c.Usage, c.Finish = responsesUsage(root.Get("usage")), responsesFinish(root)
+		c.Usage, c.Finish = responsesUsage(root), responsesFinish(root)
 	}
 	c.Malformed = c.Usage == nil && root.Get("usage").Exists()
 	return c, nil

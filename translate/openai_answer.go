@@ -1,6 +1,10 @@
 package translate
 
-import "github.com/inference-router/inference-router/internal/rawjson"
+import (
+	"github.com/tidwall/gjson"
+
+	"github.com/inference-router/inference-router/internal/rawjson"
+)
 
 // maxAnswerDepth bounds the nesting of an upstream's JSON.
 const maxAnswerDepth = 512
@@ -9,6 +13,7 @@ const maxAnswerDepth = 512
 type answer struct {
 	malformed bool
 	usage     *Usage
+	tier      string // service_tier
 	badUsage  bool   // there was a usage, and it made no sense
 	failure   []byte // the error member, when it is not null
 	choices   int    // number of choices; -1 without such an array
@@ -47,6 +52,9 @@ func (r *answerReader) read(data []byte) answer {
 	}
 	r.End()
 	r.malformed = r.Err != nil
+	if r.usage != nil {
+		r.usage.Tier = r.tier
+	}
 	if r.malformed {
 		r.nullFrom, r.nullTo = 0, 0
 	}
@@ -59,6 +67,12 @@ func (r *answerReader) member(k rawjson.Quoted) {
 		r.readChoices()
 	case "usage":
 		r.readUsage()
+	case "service_tier":
+		if r.Next() == '"' {
+			r.tier = tierName(string(r.Bytes(r.Text())))
+		} else {
+			r.Skip()
+		}
 	case "error":
 		from := r.Pos
 		r.Skip()
@@ -252,6 +266,7 @@ func (r *answerReader) readUsage() {
 		}
 		return
 	}
+	from := r.Pos
 	c := counts{input: countAbsent, output: countAbsent, total: countAbsent}
 	for more := r.Open('{'); more; more = r.More('}') {
 		k := r.Key()
@@ -267,9 +282,18 @@ func (r *answerReader) readUsage() {
 		case "cache_creation_input_tokens":
 			c.written = max(c.written, r.count())
 		case "prompt_tokens_details":
-			r.details(&c)
+			r.details(&c, &c.heard)
 		case "completion_tokens_details":
-			r.details(&c)
+			r.details(&c, &c.spoken)
+		case "num_sources_used", "num_search_queries": // xAI, Perplexity
+			c.searches = max(c.searches, r.count())
+		case "server_tool_use": // OpenRouter and Anthropic; xAI has the other two
+			r.members("web_search_requests", &c.searches)
+		case "server_side_tool_usage_details":
+			r.members("web_search_calls", &c.searches)
+		case "cost":
+			c.costs = true
+			r.Skip()
 		default:
 			r.Skip()
 		}
@@ -278,13 +302,37 @@ func (r *answerReader) readUsage() {
 		return
 	}
 	if u := c.usage(); u != nil {
-		r.usage = u
+		if c.costs {
+			r.cost(u, r.Data[from:r.Pos])
+		}
+		r.usage = u.AtLeast(r.usage)
 	} else {
 		r.badUsage = true
 	}
 }
 
-func (r *answerReader) details(c *counts) {
+// cost reads what a usage object says of the call's price.
+func (r *answerReader) cost(u *Usage, usage []byte) {
+	v := gjson.ParseBytes(usage)
+	if u.Cost, u.CostKnown = reportedCost(v); !u.CostKnown && v.Get("cost").Type != gjson.Null {
+		r.badUsage = true
+	}
+}
+
+// members takes the greatest of an object's members of that name.
+func (r *answerReader) members(name string, to *count) {
+	r.object(func(found string) {
+		if found == name {
+			*to = max(*to, r.count())
+		} else {
+			r.Skip()
+		}
+	})
+}
+
+// details reads the parts of a direction's tokens, whose sound is counted in
+// audio.
+func (r *answerReader) details(c *counts, audio *count) {
 	if r.Next() != '{' {
 		r.Skip()
 		return
@@ -298,6 +346,10 @@ func (r *answerReader) details(c *counts) {
 			c.written = max(c.written, r.count())
 		case "reasoning_tokens":
 			c.reasoning = max(c.reasoning, r.count())
+		case "audio_tokens":
+			*audio = max(*audio, r.count())
+		case "cached_tokens_details": // OpenAI's realtime models
+			r.members("audio_tokens", &c.cachedAudio)
 		default:
 			r.Skip()
 		}
@@ -308,6 +360,10 @@ func (r *answerReader) details(c *counts) {
 type counts struct {
 	input, output, total       count
 	cached, written, reasoning count
+
+	heard, spoken, cachedAudio, searches count
+
+	costs bool // it tells what the call cost
 }
 
 // usage makes sense of the counts, or returns nil.
@@ -324,5 +380,9 @@ func (c counts) usage() *Usage {
 	u.OutputTokens = max(u.OutputTokens, c.total.orZero()-u.InputTokens, u.ReasoningTokens)
 	u.CachedTokens = min(u.CachedTokens, u.InputTokens)
 	u.CacheWriteTokens = min(u.CacheWriteTokens, u.InputTokens-u.CachedTokens)
+	u.AudioInputTokens = min(c.heard.orZero(), u.InputTokens)
+	u.AudioOutputTokens = min(c.spoken.orZero(), u.OutputTokens)
+	u.CachedAudioTokens = min(c.cachedAudio.orZero(), u.CachedTokens, u.AudioInputTokens)
+	u.Searches = c.searches.orZero()
 	return u
 }

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"bytes"
+	"cmp"
 	"iter"
 )
 
@@ -53,9 +54,10 @@ func FromOpenAI(events iter.Seq2[Event, error], o OpenAIOptions) Chunks {
 // openAIStream is what is known of a stream so far.
 type openAIStream struct {
 	hideUsage bool
-	begun     bool // an event has come
-	finished  bool // a finish_reason has come
-	inside    bool // in the middle of an event that comes in pieces
+	begun     bool   // an event has come
+	finished  bool   // a finish_reason has come
+	tier      string // the service tier told last
+	inside    bool   // in the middle of an event that comes in pieces
 	reader    answerReader
 	buf       []byte // of the last chunk that was changed
 }
@@ -85,6 +87,9 @@ func (s *openAIStream) chunk(e Event) (c Chunk, ok bool, err error) {
 	}
 	s.begun = true
 	s.finished = s.finished || a.finish != ""
+	if s.tier = cmp.Or(a.tier, s.tier); a.usage != nil {
+		a.usage.Tier = s.tier
+	}
 	c = Chunk{
 		Data: e.Data, More: e.More, Malformed: a.malformed || a.badUsage,
 		OutputBytes: a.output, Usage: a.usage, Finish: a.finish,

@@ -284,6 +284,8 @@ func deployment(u *config.Upstream) proxy.Deployment {
 		Default:   texts(u.Params.Default),
 		Timeouts:  proxyTimeouts(u.Timeouts),
 		Drain:     u.OnAbort == "drain",
+
+		CostReported: u.Provider == "openrouter",
 	}
 	d.LimitField, d.LimitEither = u.Limit()
 	return d
