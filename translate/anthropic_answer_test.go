@@ -202,12 +202,12 @@ func TestUsageTellsHowLongCachesLast(t *testing.T) {
 	if unknown := answer(`{"input_tokens":1,"output_tokens":2,"cache_creation_input_tokens":9}`); unknown.CacheTTLKnown || unknown.CacheWriteHourTokens != 0 {
 		t.Errorf("got %+v from an answer that does not say", *unknown)
 	}
-	bedrock := converseUsage(gjson.Parse(`{"inputTokens":1,"outputTokens":2,"cacheWriteInputTokens":9,"cacheDetails":[{"ttl":"1h","inputTokens":5},{"ttl":"5m","inputTokens":4}]}`))
+	bedrock := converseUsage(gjson.Parse(`{"usage":{"inputTokens":1,"outputTokens":2,"cacheWriteInputTokens":9,"cacheDetails":[{"ttl":"1h","inputTokens":5},{"ttl":"5m","inputTokens":4}]}}`))
 	if bedrock == nil || *bedrock != *known {
 		t.Errorf("got %+v of Bedrock, want %+v", bedrock, *known)
 	}
 	for _, details := range []string{`[]`, `[{"ttl":"5m","inputTokens":4}]`, `[{"ttl":"1h","inputTokens":5},{"ttl":"5m","inputTokens":-4}]`} {
-		if u := converseUsage(gjson.Parse(`{"inputTokens":1,"outputTokens":2,"cacheWriteInputTokens":9,"cacheDetails":` + details + `}`)); u.CacheTTLKnown {
+		if u := converseUsage(gjson.Parse(`{"usage":{"inputTokens":1,"outputTokens":2,"cacheWriteInputTokens":9,"cacheDetails":` + details + `}}`)); u.CacheTTLKnown {
 			t.Errorf("%s tells of 9 tokens: %+v", details, *u)
 		}
 	}

@@ -63,7 +63,7 @@ strategy:
 		t.Errorf("price = %+v, want the table's %+v", fast.Price, listed)
 	}
 	own, free := parts.Tiers[1].Deployments[0], parts.Tiers[1].Deployments[1]
-	if want := (budget.Price{Input: 1.5e9, Output: 2e9, CachedInput: 1.5e9, CacheWrite: 1.5e9, Source: "config"}); own.Price != want || own.LimitField != "max_tokens" || own.LimitEither {
+	if want := (budget.Price{Input: 1.5e9, Output: 2e9, CachedInput: 1.5e9, CacheWrite: 1.5e9, Source: "config", Tiers: own.Price.Tiers}); own.Price != want || !own.Price.KnowsTier("flex") || own.LimitField != "max_tokens" || own.LimitEither {
 		t.Errorf("price = %+v in %s, want %+v", own.Price, own.LimitField, want)
 	}
 	if want := (budget.Price{CacheWrite: 3e9, Source: "config"}); free.Price != want || !free.KeepUsage {
