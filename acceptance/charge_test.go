@@ -29,7 +29,7 @@ func charges(t *testing.T, config, usage, want string, more ...string) {
 	f := newFake(t, used(usage, more...))
 	s := serveConfig(t, strings.ReplaceAll(config, "FAKE", f.URL+"/v1")+"budgets: [{scope: user, usd: 10000, per: day}]\n")
 	s.chat(t, asking("auto", "x")).wantHeader(t, "X-Router-Cost-Usd", want)
-	if spent := s.nothingReserved(t); spent != want {
+	if spent := s.nothingReservedOf(t, "anonymous"); spent != want {
 		t.Errorf("booked %s, want %s", spent, want)
 	}
 }
@@ -96,7 +96,7 @@ func TestContract11_TheGreatestOfSeveralUsages(t *testing.T) {
 	})
 	s := serveConfig(t, oneTierOf(upstreamLine(f, "m"))+"budgets: [{scope: user, usd: 1, per: day}]\n")
 	s.chat(t, asking("auto", "x", `"stream":true`))
-	if spent := s.nothingReserved(t); spent != "0.022" {
+	if spent := s.nothingReservedOf(t, "anonymous"); spent != "0.022" {
 		t.Errorf("booked %s, want 0.022: 1,000 tokens each way at twice the price", spent)
 	}
 }
@@ -114,7 +114,7 @@ func TestContract11_ReservedByTier(t *testing.T) {
 	if a.status != 200 {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
-	if spent := nano(t, s.nothingReserved(t)); spent > 15_000_000 {
+	if spent := nano(t, s.nothingReservedOf(t, "anonymous")); spent > 15_000_000 {
 		t.Errorf("booked %d nano-dollars of 15,000,000", spent)
 	}
 	if n := gjson.Get(f.last(t).body, "max_tokens").Int(); n > 750 || n < 500 {
