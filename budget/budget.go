@@ -52,7 +52,8 @@ type Status struct {
 	Limit    Limit
 	Spent    Nanodollars
 	Reserved Nanodollars
-	ResetsAt time.Time // the window's end
+	Allotted Nanodollars // set aside by replicas beside Reserved; it comes back when a request needs it
+	ResetsAt time.Time   // the window's end
 }
 
 // Room is limit − spent − reserved, under 0 where more is used than allowed.

@@ -1,12 +1,15 @@
 package proxy_test
 
 import (
+	"context"
 	"os"
 	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidwall/gjson"
 
 	"github.com/inference-router/inference-router/budget"
 	"github.com/inference-router/inference-router/proxy"
@@ -51,6 +54,31 @@ func TestMetricsTellOfTheSharedStore(t *testing.T) {
 		if !strings.Contains(metrics, "\n"+name+" ") {
 			t.Errorf("an alert watches %s, which there is not", name)
 		}
+	}
+}
+
+// allotting is a ledger of which replicas have set five cents aside.
+type allotting struct{ proxy.Ledger }
+
+func (a allotting) Reserve(ctx context.Context, h budget.Hold) (*budget.Reservation, error) {
+	r, err := a.Ledger.Reserve(ctx, h)
+	if err == nil {
+		for i := range r.Budgets {
+			r.Budgets[i].Allotted = 50_000_000
+		}
+	}
+	return r, err
+}
+
+func TestBudgetsShowAllotmentsAsReserved(t *testing.T) {
+	s := newStage(t, threeTiers(), func(c *proxy.Config, _ *routing.Config) {
+		c.Ledger = allotting{c.Ledger}
+		c.Budgets = []proxy.Budget{{Scope: budget.ScopeGlobal, Amount: 1e9}}
+	})
+	_, body := s.do(t, "GET", "/budgets", "")
+	got := gjson.GetBytes([]byte(body), "budgets.0")
+	if got.Get("reserved_usd").Num != 0.05 || got.Get("allotted_usd").Num != 0.05 || got.Get("remaining_usd").Num != 0.95 {
+		t.Errorf("%s", got)
 	}
 }
 

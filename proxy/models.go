@@ -266,13 +266,15 @@ type budgetView struct {
 	Limit     USD          `json:"limit_usd"`
 	Spent     USD          `json:"spent_usd"`
 	Reserved  USD          `json:"reserved_usd"`
+	Allotted  USD          `json:"allotted_usd,omitempty"` // the part of Reserved that replicas have set aside
 	Remaining USD          `json:"remaining_usd"`
 	ResetsAt  time.Time    `json:"resets_at"`
 }
 
 func viewBudget(b budget.Status) budgetView {
+	b.Reserved += b.Allotted // a replica that is killed is charged both
 	v := budgetView{Scope: b.Limit.Scope, Per: b.Limit.Window.String(), Limit: USD(b.Limit.Amount), Spent: USD(b.Spent),
-		Reserved: USD(b.Reserved), Remaining: USD(b.Remaining()), ResetsAt: b.ResetsAt.UTC()}
+		Reserved: USD(b.Reserved), Allotted: USD(b.Allotted), Remaining: USD(b.Remaining()), ResetsAt: b.ResetsAt.UTC()}
 	switch b.Limit.Scope {
 	case budget.ScopeUser:
 		v.User = b.Limit.Subject

@@ -136,12 +136,12 @@ func (s *allotments) setAside(r *Ledger, share share, status budget.Status) {
 	}
 	now := time.Now()
 	have := &allotment{view: v, lease: l, amount: size, left: size, used: now, renewed: now}
+	v.mu.Lock()
+	v.allotment = have // before it is listed, or it might be given back in between and stay here
+	v.mu.Unlock()
 	s.mu.Lock()
 	s.byView[v] = have
 	s.mu.Unlock()
-	v.mu.Lock()
-	v.allotment = have
-	v.mu.Unlock()
 }
 
 // setAside holds a slice in Redis.

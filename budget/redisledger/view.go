@@ -200,13 +200,14 @@ func (vs *views) known(now int64) []budget.Status {
 	return all
 }
 
-// status is called with v locked. Slices are left out: they are there for
-// requests, though not for every replica's at once.
+// status is called with v locked. What is allotted is not reserved: it is there
+// for requests, though not for every replica's at once.
 func (v *view) status(limit budget.Limit) budget.Status {
 	s := budget.Status{
 		Limit:    limit,
 		Spent:    v.gross - v.corrected + v.pendingSpent,
 		Reserved: v.reserved - v.allotted - v.pendingHeld,
+		Allotted: v.allotted,
 		ResetsAt: time.UnixMilli(v.ends).UTC(),
 	}
 	s.Spent, s.Reserved = max(0, s.Spent), max(0, s.Reserved)
