@@ -95,6 +95,14 @@ func (e *ExceededError) Error() string {
 // budget's policy forbids going on without it.
 var ErrUnavailable = errors.New("budget store unavailable")
 
+// FullError is a reservation of a user who is new to a ledger that counts as many
+// as it may, and has spent nothing that a window still remembers.
+type FullError struct{ MaxUsers int }
+
+func (e *FullError) Error() string {
+	return fmt.Sprintf("the budgets of %d users are counted already", e.MaxUsers)
+}
+
 // Reservation is an admitted Hold. Settle takes effect once, however often it
 // is called; nothing does after it. Safe for concurrent use.
 type Reservation struct {

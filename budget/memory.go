@@ -14,7 +14,15 @@ type MemoryConfig struct {
 	// Lease is how long a reservation lives without Renew; then it is charged
 	// in full. 0 means DefaultLease.
 	Lease time.Duration
+	// MaxUsers is how many users' budgets are counted at once, at about 400 bytes
+	// each; a user with an hourly and a daily budget has two. Users leave when
+	// their window has ended, and what they spent is not forgotten before.
+	// 0 means DefaultMaxUsers.
+	MaxUsers int
 }
+
+// DefaultMaxUsers is how many users' budgets a Memory counts at once.
+const DefaultMaxUsers = 1_000_000
 
 // Memory is the ledger of a single process. It forgets everything when the
 // process ends. Safe for concurrent use.
@@ -23,6 +31,9 @@ type MemoryConfig struct {
 // their number. No lock is held over anything that waits.
 type Memory struct {
 	leaseTime time.Duration
+	maxUsers  int64
+	users     atomic.Int64 // buckets of users
+	swept     atomic.Int64 // when makeRoom did, ns since 1970
 	seed      maphash.Seed
 	numbers   atomic.Uint64 // of buckets, their lock order
 	buckets   [memoryShards]bucketShard
@@ -39,13 +50,18 @@ const (
 	reapedAtOnce = 16
 	// A shard is swept of ended windows when it has grown by this many.
 	sweptEvery = 512
+	// Where new users find no room, all is swept no more often.
+	sweptAgain = 10 * time.Second
 )
 
 // NewMemory makes an empty ledger.
 func NewMemory(c MemoryConfig) *Memory {
-	m := &Memory{leaseTime: c.Lease, seed: maphash.MakeSeed()}
+	m := &Memory{leaseTime: c.Lease, maxUsers: int64(c.MaxUsers), seed: maphash.MakeSeed()}
 	if m.leaseTime <= 0 {
 		m.leaseTime = DefaultLease
+	}
+	if m.maxUsers <= 0 {
+		m.maxUsers = DefaultMaxUsers
 	}
 	for i := range m.buckets {
 		m.buckets[i].byKey = map[bucketKey]*bucket{}
@@ -57,8 +73,8 @@ func NewMemory(c MemoryConfig) *Memory {
 }
 
 // Reserve holds h.Amount against all of h.Limits, or none: it returns an
-// *ExceededError when a hard one has no room. The same id gets the same
-// answer. An Amount of 0 reads and is never denied; it may be extended.
+// *ExceededError when a hard one has no room, and a *FullError for a new user
+// past MaxUsers. The same id gets the same answer. An Amount of 0 reads and is never denied; it may be extended.
 func (m *Memory) Reserve(_ context.Context, h Hold) (*Reservation, error) {
 	if h.ID == "" {
 		h.ID = NewID()
@@ -79,6 +95,9 @@ func (m *Memory) Reserve(_ context.Context, h Hold) (*Reservation, error) {
 	if h.Amount == 0 {
 		l.Budgets = l.statuses(h.Limits)
 		return &l.Reservation, nil
+	}
+	if l.full != nil {
+		return nil, l.full
 	}
 	if err := l.denied(h.Amount); err != nil {
 		shard.keep(h.ID, &answer{err: err})
@@ -160,7 +179,11 @@ func (m *Memory) open(l *memoryLease, limits []Limit, now time.Time) {
 	l.shares = l.few[:0]
 	for {
 		for _, limit := range limits {
-			l.shares = append(l.shares, share{limit: limit, bucket: m.bucket(&limit, now)})
+			if b := m.bucket(&limit, now); b != nil {
+				l.shares = append(l.shares, share{limit: limit, bucket: b})
+			} else {
+				l.full = &FullError{MaxUsers: int(m.maxUsers)}
+			}
 		}
 		l.sort()
 		l.lock()
@@ -181,7 +204,8 @@ func (m *Memory) open(l *memoryLease, limits []Limit, now time.Time) {
 	}
 }
 
-// bucket finds or makes the bucket of a limit.
+// bucket finds or makes the bucket of a limit. It is nil for a new user past
+// maxUsers.
 func (m *Memory) bucket(limit *Limit, now time.Time) *bucket {
 	key := bucketKey{limit.Scope, limit.Subject, limit.Window}
 	shard := &m.buckets[maphash.String(m.seed, limit.Subject)%memoryShards]
@@ -191,17 +215,47 @@ func (m *Memory) bucket(limit *Limit, now time.Time) *bucket {
 	if b != nil {
 		return b
 	}
+	if limit.Scope == ScopeUser {
+		m.makeRoom(now)
+	}
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	if b = shard.byKey[key]; b != nil {
 		return b
 	}
 	if shard.added++; shard.added >= sweptEvery+len(shard.byKey)/2 {
-		shard.sweep(now)
+		m.users.Add(-shard.sweep(now))
+	}
+	if limit.Scope == ScopeUser && !m.admit() {
+		return nil
 	}
 	b = &bucket{number: m.numbers.Add(1), limit: *limit, page: &page{}}
 	shard.byKey[key] = b
 	return b
+}
+
+// admit counts a new user, if there is room.
+func (m *Memory) admit() bool {
+	if m.users.Add(1) <= m.maxUsers {
+		return true
+	}
+	m.users.Add(-1)
+	return false
+}
+
+// makeRoom has users leave whose windows have ended, when there is no room for
+// new ones.
+func (m *Memory) makeRoom(now time.Time) {
+	last := m.swept.Load()
+	if m.users.Load() < m.maxUsers || now.UnixNano()-last < int64(sweptAgain) || !m.swept.CompareAndSwap(last, now.UnixNano()) {
+		return
+	}
+	for i := range m.buckets {
+		shard := &m.buckets[i]
+		shard.mu.Lock()
+		m.users.Add(-shard.sweep(now))
+		shard.mu.Unlock()
+	}
 }
 
 // bucketKey names a bucket: limits that differ only in Amount and Hard share it.
@@ -218,18 +272,22 @@ type bucketShard struct {
 	added int // since the last sweep
 }
 
-// sweep drops buckets whose window has ended. Reservations that are still open
-// in one keep its page.
-func (s *bucketShard) sweep(now time.Time) {
+// sweep drops buckets whose window has ended, and says of how many users.
+// Reservations that are still open in one keep its page.
+func (s *bucketShard) sweep(now time.Time) (users int64) {
 	s.added = 0
 	for key, b := range s.byKey {
 		b.mu.Lock()
 		if !now.Before(b.page.end) && !b.page.end.IsZero() {
 			b.gone = true
 			delete(s.byKey, key)
+			if key.scope == ScopeUser {
+				users++
+			}
 		}
 		b.mu.Unlock()
 	}
+	return users
 }
 
 // bucket counts what one subject spends in the current window.

@@ -14,6 +14,7 @@ type memoryLease struct {
 	Reservation
 	shard     *leaseShard
 	leaseTime time.Duration
+	full      error // why some budgets are missing, which it may not spend without
 
 	// What follows is guarded by shard.mu.
 	shares     []share // by their buckets' numbers; a bucket only once
@@ -82,6 +83,7 @@ func (l *memoryLease) anyGone() bool {
 func (l *memoryLease) statuses(limits []Limit) []Status {
 	all := make([]Status, len(limits))
 	for i, limit := range limits {
+		all[i] = Status{Limit: limit} // of a new user there is no room for, nothing is spent
 		for j := range l.shares {
 			s := &l.shares[j]
 			if s.limit.Scope == limit.Scope && s.limit.Subject == limit.Subject &&
@@ -135,6 +137,9 @@ func (l *memoryLease) Extend(_ context.Context, extra Nanodollars) error {
 	defer l.shard.mu.Unlock()
 	if l.settled || extra == 0 {
 		return nil
+	}
+	if l.full != nil {
+		return l.full
 	}
 	l.lock()
 	defer l.unlock()

@@ -73,6 +73,7 @@ func describe(err error) *refusal {
 		own      *refusal
 		bad      *translate.InvalidError
 		exceeded *budget.ExceededError
+		full     *budget.FullError
 		upstream *translate.UpstreamError
 		routed   *echo.HTTPError
 		tooLarge *http.MaxBytesError
@@ -84,6 +85,8 @@ func describe(err error) *refusal {
 		return describeInvalid(bad)
 	case errors.As(err, &exceeded):
 		return describeExceeded(exceeded)
+	case errors.As(err, &full):
+		return unavailable("too_many_users", "this user is new, and the budgets of %d users are counted already (server.max_users); users leave when their budget's window ends", full.MaxUsers)
 	case errors.Is(err, budget.ErrUnavailable):
 		return unavailable("budget_store_unavailable", "the budget store cannot be reached, and this budget is not spent without it; try again shortly")
 	case errors.Is(err, errClientGone), errors.Is(err, context.Canceled):

@@ -88,3 +88,24 @@ func TestMetricsTellOfNoStoreWhereThereIsNone(t *testing.T) {
 		t.Error("metrics of a shared store, where counters are in this process")
 	}
 }
+
+func TestNewUsersPastTheBoundGet503(t *testing.T) {
+	s := newStage(t, threeTiers(), func(c *proxy.Config, _ *routing.Config) {
+		c.Ledger = budget.NewMemory(budget.MemoryConfig{MaxUsers: 1})
+		c.Books = c.Ledger.(*budget.Memory)
+		c.Budgets = []proxy.Budget{{Scope: budget.ScopeUser, Amount: 1e9, Hard: true}}
+	})
+	const ask = `{"model":"auto","messages":[{"role":"user","content":"hi"}]}`
+	for _, c := range []struct {
+		user string
+		want int
+	}{{"ann", 200}, {"bob", 503}, {"ann", 200}} {
+		resp, body := s.do(t, "POST", "/v1/chat/completions", ask, "X-Router-User", c.user)
+		if resp.StatusCode != c.want {
+			t.Errorf("%s: %d %s", c.user, resp.StatusCode, body)
+		}
+		if c.want == 503 && (gjson.Get(string(body), "error.code").Str != "too_many_users" || !strings.Contains(string(body), "server.max_users")) {
+			t.Errorf("%s", body)
+		}
+	}
+}

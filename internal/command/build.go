@@ -57,7 +57,7 @@ func newBuilder(c *config.Config, log *slog.Logger) (*builder, error) {
 		return nil, err
 	}
 	if c.Redis.URL == "" {
-		b.ledger = budget.NewMemory(budget.MemoryConfig{Lease: time.Duration(c.Redis.Lease)})
+		b.ledger = budget.NewMemory(budget.MemoryConfig{Lease: time.Duration(c.Redis.Lease), MaxUsers: c.Server.MaxUsers})
 		return b, nil
 	}
 	if err := b.openRedis(c); err != nil {
@@ -530,6 +530,7 @@ func needsRestart(before, after *config.Config) string {
 		{"server.listen", before.Server.Listen == after.Server.Listen},
 		{"server.admin_listen", before.Server.AdminListen == after.Server.AdminListen},
 		{"server.max_connections", before.Server.MaxConnections == after.Server.MaxConnections},
+		{"server.max_users", before.Server.MaxUsers == after.Server.MaxUsers},
 		{"server.tls", (before.Server.TLS.CertFile == "") == (after.Server.TLS.CertFile == "")},
 		{"redis", before.Redis == after.Redis},
 		{"log.format", before.Log.Format == after.Log.Format},

@@ -50,8 +50,12 @@ type Server struct {
 	CORS         CORS     `yaml:"cors"`
 	// MaxConnections bounds the clients' connections, of all listeners together;
 	// never more than 80 % of the process' descriptors.
-	MaxConnections int       `yaml:"max_connections"`
-	TLS            ServerTLS `yaml:"tls"`
+	MaxConnections int `yaml:"max_connections"`
+	// MaxUsers bounds the users' budgets that are counted at once where redis.url
+	// is empty; a user with an hourly and a daily budget has two. Users leave when
+	// their window ends. Past the bound new users get 503.
+	MaxUsers int       `yaml:"max_users"`
+	TLS      ServerTLS `yaml:"tls"`
 }
 
 // CORS says which web pages may call the API from a browser: by default none.
@@ -280,6 +284,7 @@ func (c *Config) setDefaults() {
 		DrainTimeout: Duration(300 * time.Second),
 
 		MaxConnections: 16_384,
+		MaxUsers:       budget.DefaultMaxUsers,
 	}
 	c.Identity = Identity{Mode: "sidecar"}
 	c.Models = Models{Unknown: "route"}

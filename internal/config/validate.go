@@ -63,6 +63,9 @@ func (k *checker) server() {
 	if s.MaxConnections < 1 {
 		k.add("server.max_connections", "want at least 1")
 	}
+	if s.MaxUsers < 1 {
+		k.add("server.max_users", "want at least 1")
+	}
 	switch t := s.TLS; {
 	case t.CertFile != "" && t.KeyFile == "":
 		k.add("server.tls", "key_file is missing: the private key of cert_file")
