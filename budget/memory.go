@@ -14,8 +14,8 @@ type MemoryConfig struct {
 	// Lease is how long a reservation lives without Renew; then it is charged
 	// in full. 0 means DefaultLease.
 	Lease time.Duration
-	// MaxUsers is how many users' budgets are counted at once, at about 400 bytes
-	// each; a user with an hourly and a daily budget has two. Users leave when
+	// MaxUsers is how many users' budgets are counted at once, at about 250 bytes
+	// each beside the name; one with an hourly and a daily budget has two. Users leave when
 	// their window has ended, and what they spent is not forgotten before.
 	// 0 means DefaultMaxUsers.
 	MaxUsers int
