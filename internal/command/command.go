@@ -35,6 +35,7 @@ func commands() []command {
 		{"demo", "[-listen A] [-seed N] [-traffic N]", "serves simulated models: no keys, no files, no network", setupDemo},
 		{"check", "[-config F]", "validates the configuration and shows the prices that will be billed", setupCheck},
 		{"explain", `[-conf F] [-json] "prompt"`, "shows how a prompt would be routed, and why", setupExplain},
+		{"healthcheck", "[-config F]", "asks the configured listener whether it is alive: exit code 0 or 1", setupHealthcheck},
 		{"version", "", "prints version, commit and Go version", setupVersion},
 	}
 }
