@@ -14,14 +14,16 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/inference-router/inference-router/internal/testkit"
 )
 
-var updateReadme = flag.Bool("update-readme", false, "rewrite what README.md quotes: the configuration and the output of commands")
+var updateReadme = flag.Bool("update-readme", false, "rewrite what README.md quotes: the output of commands")
 
 // block is a fenced block of README.md. The comment before it says what is
 // done with it here:
 //
-//	<!-- config.yaml -->      it is that file
+//	<!-- check -->            it is a configuration that `check` accepts
 //	<!-- serve -->            it is started, and what follows talks to it
 //	<!-- run -->              it is run
 //	<!-- prints -->           it is what the block before it prints
@@ -71,20 +73,21 @@ func (b block) quotes(t *testing.T, want, source string) {
 	}
 }
 
-func TestReadmeShowsTheShippedConfiguration(t *testing.T) {
-	file, err := os.ReadFile("config.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	shown := 0
+func TestReadmeConfigurationIsValid(t *testing.T) {
+	checked := 0
 	for _, b := range readmeBlocks(t) {
-		if b.note == "config.yaml" {
-			shown++
-			b.quotes(t, string(file), "config.yaml")
+		if b.note != "check" {
+			continue
+		}
+		checked++
+		dir := t.TempDir()
+		testkit.Write(t, filepath.Join(dir, "config.yaml"), b.text)
+		if out, err := program(t, dir, []string{"OPENAI_API_KEY=k"}, "check").CombinedOutput(); err != nil {
+			t.Errorf("README.md:%d: %v\n%s", b.line, err, out)
 		}
 	}
-	if shown != 1 {
-		t.Errorf("README.md shows config.yaml %d times, want once", shown)
+	if checked != 1 {
+		t.Errorf("README.md has %d configurations to check, want one", checked)
 	}
 }
 

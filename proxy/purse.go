@@ -19,8 +19,6 @@ const (
 	defaultOutput = 4096
 	// leastOutput is the smallest output limit a request is fitted to.
 	leastOutput = 16
-	// defaultMediaTokens bounds what one image, audio or file part costs.
-	defaultMediaTokens = 4096
 	// fitTries bounds the reservations tried for one request while others
 	// change what remains.
 	fitTries = 4

@@ -5,7 +5,6 @@ import (
 
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/tidwall/gjson"
 )
@@ -355,7 +354,6 @@ func (r *chatReader) flush(tell func(piece)) {
 // signedThoughts collects signed reasoning as thinking_blocks.
 type signedThoughts struct {
 	blocks rawjson.Writer
-	text   strings.Builder
 }
 
 func (h *signedThoughts) add(p piece) {

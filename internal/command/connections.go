@@ -98,13 +98,6 @@ func (a *connections) queue(n int) {
 	a.queued += n
 }
 
-// waiting is how many listeners wait for room.
-func (a *connections) waiting() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.queued
-}
-
 // enter counts c in if there is room, or if another connection can go.
 func (a *connections) enter(c *conn) bool {
 	a.mu.Lock()

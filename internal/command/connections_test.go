@@ -202,8 +202,7 @@ func serial(address string, own ...tls.Certificate) (n int64, status int, err er
 func TestTLSCertificatesAreReplacedByAReload(t *testing.T) {
 	dir := t.TempDir()
 	conf := new(config.Config)
-	var pair tls.Certificate
-	conf.Server.TLS.CertFile, conf.Server.TLS.KeyFile, pair = certificate(t, dir, 1)
+	conf.Server.TLS.CertFile, conf.Server.TLS.KeyFile, _ = certificate(t, dir, 1)
 	f := newFront(slog.New(slog.DiscardHandler), 0)
 	if err := f.certs.load(conf); err != nil {
 		t.Fatal(err)
@@ -224,7 +223,7 @@ func TestTLSCertificatesAreReplacedByAReload(t *testing.T) {
 			t.Error("plain HTTP was served on the TLS listener")
 		}
 	}
-	_, _, pair = certificate(t, dir, 2)
+	_, _, pair := certificate(t, dir, 2)
 	if err := f.certs.load(conf); err != nil {
 		t.Fatal(err)
 	}
@@ -250,4 +249,11 @@ func TestTLSCertificatesAreReplacedByAReload(t *testing.T) {
 	if _, _, err := serial(addr.String(), pair); err != nil {
 		t.Errorf("the one before stays: %v", err)
 	}
+}
+
+// waiting is how many listeners wait for room.
+func (a *connections) waiting() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.queued
 }

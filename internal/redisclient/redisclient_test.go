@@ -65,10 +65,9 @@ func TestCredentials(t *testing.T) {
 			t.Errorf("%s: %q, %q, sentinels' %q", c.name, o.Username, o.Password, o.SentinelPassword)
 		}
 	}
-	if o := (&redis.UniversalOptions{IsClusterMode: true}); o != nil {
-		settings(o, 0)
-		if o.ReadTimeout != DefaultTimeout || o.MaxRetries != -1 {
-			t.Errorf("settings: %+v", o)
-		}
+	o := &redis.UniversalOptions{IsClusterMode: true}
+	settings(o, 0)
+	if o.ReadTimeout != DefaultTimeout || o.MaxRetries != -1 {
+		t.Errorf("settings: %+v", o)
 	}
 }

@@ -34,7 +34,7 @@ type AnthropicConfig struct {
 	Betas   []string          // anthropic-beta
 	Headers map[string]string // sent with each request
 	Connect time.Duration     // until there is a connection; 0 = 2 s
-	TLS     *tls.Config       // authorities and a certificate of our own; nil = the system\'s
+	TLS     *tls.Config       `json:"-"` // authorities and a certificate of our own; nil = the system's
 
 	Capabilities translate.CapabilityOverrides
 	Translate    translate.Options

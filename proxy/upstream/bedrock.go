@@ -47,7 +47,7 @@ type BedrockConfig struct {
 
 	Headers map[string]string // sent with each request
 	Connect time.Duration     // until there is a connection; 0 = 2 s
-	TLS     *tls.Config       // authorities and a certificate of our own; nil = the system\'s
+	TLS     *tls.Config       // authorities and a certificate of our own; nil = the system's
 
 	Capabilities translate.CapabilityOverrides
 	Translate    translate.Options

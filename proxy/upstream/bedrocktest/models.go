@@ -1,3 +1,5 @@
+//lint:file-ignore ST1005 the messages are the providers' own words
+
 package bedrocktest
 
 import (
@@ -62,21 +64,21 @@ func checkModel(model string, body []byte) error {
 	claude := strings.Contains(model, "claude")
 	switch {
 	case len(r.ToolConfig.ToolChoice) > 0 && choice.Type != "":
-		return errors.New("The additional field tool_choice/type conflicts with the existing field toolConfig.toolChoice. Remove tool_choice/type and try again.") //nolint:staticcheck // AWS's words
+		return errors.New("The additional field tool_choice/type conflicts with the existing field toolConfig.toolChoice. Remove tool_choice/type and try again.")
 	case unforced.MatchString(model) && forced:
 		return errors.New(`tool_choice: type "tool" and "any" are not supported for this model.`)
 	case strings.HasPrefix(model, "meta.") && forced:
-		return errors.New("This model doesn't support the toolConfig.toolChoice.any field.") //nolint:staticcheck // AWS's words
+		return errors.New("This model doesn't support the toolConfig.toolChoice.any field.")
 	case alwaysThinks.MatchString(model) && thinking.Type == "disabled":
 		return errors.New(`"thinking.type.disabled" is not supported for this model.`)
 	case adaptiveOnly.MatchString(model) && thinking.Type == "enabled":
 		return errors.New(`"thinking.type.enabled" is not supported for this model.`)
 	case claude && forced && (thinking.Type == "enabled" || thinking.Type == "adaptive"):
-		return errors.New("Thinking may not be enabled when tool_choice forces tool use.") //nolint:staticcheck // Claude's words
+		return errors.New("Thinking may not be enabled when tool_choice forces tool use.")
 	case r.Additional["reasoning_effort"] != nil && !flatEffort.MatchString(model):
-		return errors.New("Unknown parameter: 'reasoning_effort'.") //nolint:staticcheck // OpenAI's words
+		return errors.New("Unknown parameter: 'reasoning_effort'.")
 	case r.Additional["reasoning"] != nil && !nestedEffort.MatchString(model):
-		return errors.New("Unknown parameter: 'reasoning'.") //nolint:staticcheck // OpenAI's words
+		return errors.New("Unknown parameter: 'reasoning'.")
 	case r.OutputConfig.TextFormat != nil && !nativeSchemas.MatchString(model):
 		return errors.New("output_config.format: Extra inputs are not permitted")
 	}
