@@ -127,7 +127,7 @@ func openStore(c Config) (*store, error) {
 // out.
 func (s *store) checkServer(ctx context.Context, c *redis.Conn) error {
 	known := s.server.Load()
-	if s.cluster || known == nil || *known == "" || ctx.Value(anyServer{}) != nil {
+	if known == nil || *known == "" || s.cluster || ctx.Value(anyServer{}) != nil {
 		return nil
 	}
 	info, err := c.Info(ctx, "server").Result()
