@@ -223,6 +223,7 @@ func (l *lease) ask(ctx context.Context, target budget.Nanodollars) error {
 		calls, err := l.send(l.holds(target, l.mode(final, s.last)), began, wait)
 		if err != nil {
 			l.doubt = l.doubt || target > 0 && !errors.Is(err, errNotSent)
+			wait = max(wait, l.patience(target)) // others may have used up the allotment
 			if l.tooLong(began, wait) || !l.pause(ctx) {
 				return unavailable(err)
 			}
